@@ -1,0 +1,17 @@
+//! What the control plane and the agents must agree on: the protocol between them, ids,
+//! the states of a session, the claims of a connect token, and how an error looks on HTTP.
+
+pub mod id;
+pub mod problem;
+pub mod region;
+pub mod session;
+pub mod token;
+
+/// The agent protocol, generated from `proto/ventus/agent/v1/agent.proto`.
+#[expect(missing_docs, reason = "generated; documented in the .proto file")]
+pub mod agent {
+    tonic::include_proto!("ventus.agent.v1");
+}
+
+/// Version of the agent protocol that this build speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
