@@ -1,0 +1,346 @@
+//! Starts browsers.
+
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use rustix::{
+    io::Errno,
+    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
+    process::{geteuid, getpid, set_child_subreaper},
+};
+use serde_json::json;
+use tokio::{net::unix::pipe, task::spawn_blocking, time};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::{
+    Browser, LaunchOptions,
+    directory::{self, Directory},
+    flags::{self, Kind, Machine},
+    jail::Jail,
+    process::Process,
+    stderr::headline,
+    sweep::sweep,
+    users::{User, Users},
+};
+use crate::{
+    Config,
+    cdp::{CommandError, Mux},
+};
+
+/// How long a browser may take until it answers.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
+
+/// Size of both pipes in bytes: the most that Linux lets anybody have.
+const PIPE_SIZE: usize = 1 << 20;
+
+/// Free space in `/dev/shm`, in bytes, under which pages share memory through files instead.
+/// A container's 64 MiB are used up by a few large pages, which then crash.
+pub(crate) const SHARED_MEMORY_MIN: u64 = 512 << 20;
+
+/// Where agents of this machine claim users for their browsers.
+const CLAIMS: &str = "/run/ventus/users";
+
+/// Why there is no browser. `stderr` is the end of what it said, a few lines.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// No such file.
+    #[error("there is no browser at {}", .0.display())]
+    NotFound(PathBuf),
+    /// There is a file, but it cannot be run.
+    #[error("{} cannot be run", .binary.display())]
+    NotExecutable {
+        /// The file.
+        binary: PathBuf,
+        /// What the system said, if it was asked.
+        source: Option<io::Error>,
+    },
+    /// All the users that browsers may have are taken, or none can be claimed.
+    #[error("no user is free for the browser")]
+    NoUser(#[source] Option<io::Error>),
+    /// The browser's directory cannot be made.
+    #[error("no directory can be made below {}", .root.display())]
+    Directory {
+        /// Where.
+        root: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system starts no process.
+    #[error("the browser's process cannot be started: {0}")]
+    Spawn(io::Error),
+    /// It ended before it answered.
+    #[error("the browser ended while starting ({status}): {}", headline(.stderr))]
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// Its last lines.
+        stderr: String,
+    },
+    /// It did not answer in time.
+    #[error("the browser did not answer within {} s: {}", .limit.as_secs_f32(), headline(.stderr))]
+    Timeout {
+        /// How long it had.
+        limit: Duration,
+        /// Its last lines.
+        stderr: String,
+    },
+    /// It answers, but not as Chrome does.
+    #[error("the browser refuses a basic command: {0}")]
+    Refused(#[source] CommandError),
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// Starts browsers from one binary, below one directory.
+#[derive(Debug)]
+pub struct Launcher {
+    binary: PathBuf,
+    root: PathBuf,
+    machine: Machine,
+    users: Option<Arc<Users>>,
+    limit: Duration,
+    clearings: TaskTracker,
+}
+
+impl Launcher {
+    /// Prepares the directory for browsers in the data directory, which no other agent may
+    /// use, and sweeps what an earlier run left there.
+    ///
+    /// # Errors
+    ///
+    /// When browsers could not use the directory; the message says what to change.
+    pub async fn new(config: &Config) -> anyhow::Result<Self> {
+        Self::open(&config.browser, &config.data_dir.join("browsers"), config.no_sandbox).await
+    }
+
+    /// As [`new`](Self::new), without the rest of an agent's configuration.
+    pub(crate) async fn open(binary: &Path, root: &Path, no_sandbox: bool) -> anyhow::Result<Self> {
+        let kind = Kind::of(binary);
+        directory::make_root(root)
+            .with_context(|| format!("cannot make the directory {}", root.display()))?;
+        let root = root.canonicalize()?;
+        check_root(&root, kind)?;
+        let users = if geteuid().is_root() { Some(users(&root)?) } else { None };
+        if no_sandbox {
+            warn!(
+                "browsers run WITHOUT Chrome's own sandbox, as was asked for: a page that \
+                 breaks out of its renderer has all that the browser has"
+            );
+        }
+        // What loses its parent becomes our child, so that its end is ours to see.
+        set_child_subreaper(Some(getpid())).context("cannot adopt orphans")?;
+        let below = root.clone();
+        spawn_blocking(move || sweep(&below))
+            .await?
+            .with_context(|| format!("cannot clear {}", root.display()))?;
+        let machine =
+            Machine { kind, sandbox: !no_sandbox, shared_memory: shared_memory_is_enough() };
+        let clearings = TaskTracker::new();
+        clearings.close(); // so that waiting ends whenever none is left
+        let binary = binary.to_path_buf();
+        Ok(Self { binary, root, machine, users, limit: LAUNCH_LIMIT, clearings })
+    }
+
+    /// Starts a browser and waits until it answers and has its first page.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up within 30 s. What was started is cleared away.
+    pub async fn launch(&self, options: &LaunchOptions) -> Result<Browser, LaunchError> {
+        let born = Instant::now();
+        let (mut process, pipes) = self.spawn(options)?;
+        let mux = pipes.map_err(LaunchError::Spawn)?;
+        match self.answer(&mux, &mut process).await {
+            Ok(version) => {
+                let start_time = born.elapsed();
+                debug!(browser = process.name(), %version, ?start_time, "a browser is up");
+                Ok(Browser { mux, version, start_time, born, process })
+            }
+            Err(error) => {
+                debug!(browser = process.name(), %error, "a browser did not come up");
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until nothing is left of the browsers that have been closed or dropped.
+    pub async fn cleared(&self) {
+        self.clearings.wait().await;
+    }
+
+    /// Starts the process. The multiplexer fails apart from it, as by then there is a
+    /// process to clear away.
+    fn spawn(
+        &self,
+        options: &LaunchOptions,
+    ) -> Result<(Process, io::Result<Arc<Mux>>), LaunchError> {
+        self.check_binary()?;
+        let user = self.claim_user()?;
+        let id = user.as_ref().map(|user| user.id);
+        let directory = Directory::create(&self.root, id)
+            .map_err(|source| LaunchError::Directory { root: self.root.clone(), source })?;
+        let spawned = Pipes::new().and_then(|pipes| {
+            let jail = Jail { user: id, directory: &directory };
+            let mut command = jail.command(&self.binary, pipes.commands.0, pipes.answers.1)?;
+            command.args(flags::arguments(self.machine, options, &directory));
+            let child = command.spawn()?;
+            drop(command); // holds the browser's ends of the pipes: their end would never come
+            Ok((child, pipes.answers.0, pipes.commands.1))
+        });
+        let (child, answers, commands) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                let _ = directory.remove();
+                return Err(self.spawn_error(error));
+            }
+        };
+        let process = Process::new(child, directory, user, self.clearings.clone())
+            .ok_or_else(|| LaunchError::Spawn(Errno::SRCH.into()))?;
+        let mux = pipe::Receiver::from_owned_fd(answers)
+            .and_then(|answers| Ok((answers, pipe::Sender::from_owned_fd(commands)?)))
+            .map(|(answers, commands)| Mux::start(answers, commands));
+        Ok((process, mux))
+    }
+
+    fn check_binary(&self) -> Result<(), LaunchError> {
+        let binary = self.binary.clone();
+        match fs::metadata(&binary) {
+            Ok(about) if about.is_file() && about.permissions().mode() & 0o111 != 0 => Ok(()),
+            Ok(_) => Err(LaunchError::NotExecutable { binary, source: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(LaunchError::NotFound(binary))
+            }
+            Err(error) => Err(LaunchError::NotExecutable { binary, source: Some(error) }),
+        }
+    }
+
+    fn claim_user(&self) -> Result<Option<User>, LaunchError> {
+        let Some(users) = &self.users else { return Ok(None) };
+        match users.claim() {
+            Ok(Some(user)) => Ok(Some(user)),
+            Ok(None) => Err(LaunchError::NoUser(None)),
+            Err(error) => Err(LaunchError::NoUser(Some(error))),
+        }
+    }
+
+    fn spawn_error(&self, error: io::Error) -> LaunchError {
+        let binary = self.binary.clone();
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => LaunchError::NotFound(binary),
+            Some(Errno::ACCESS | Errno::NOEXEC) => {
+                LaunchError::NotExecutable { binary, source: Some(error) }
+            }
+            _ => LaunchError::Spawn(error),
+        }
+    }
+
+    /// Waits for the first answers of a browser; gives its version.
+    async fn answer(&self, mux: &Mux, process: &mut Process) -> Result<String, LaunchError> {
+        let answer = time::timeout(self.limit, async {
+            tokio::select! {
+                status = process.exited() => Err(status),
+                answer = first_page(mux) => match answer {
+                    // Its end of the pipe is closed: it is about to exit.
+                    Err(CommandError::Closed) => Err(process.exited().await),
+                    answer => Ok(answer),
+                },
+            }
+        });
+        match answer.await {
+            Ok(Ok(version)) => version.map_err(LaunchError::Refused),
+            Ok(Err(status)) => {
+                Err(LaunchError::Exited { status, stderr: process.last_words().await })
+            }
+            Err(_) => {
+                let stderr = process.last_words().await;
+                Err(LaunchError::Timeout { limit: self.limit, stderr })
+            }
+        }
+    }
+}
+
+/// The two pipes, (read end, write end) each; every end closes at exec.
+struct Pipes {
+    commands: (OwnedFd, OwnedFd),
+    answers: (OwnedFd, OwnedFd),
+}
+
+impl Pipes {
+    fn new() -> io::Result<Self> {
+        let pipes = Self {
+            commands: pipe_with(PipeFlags::CLOEXEC)?,
+            answers: pipe_with(PipeFlags::CLOEXEC)?,
+        };
+        for end in [&pipes.commands.1, &pipes.answers.1] {
+            // Only faster: a user's share of pipe memory may be used up.
+            let _ = fcntl_setpipe_size(end, PIPE_SIZE);
+        }
+        Ok(pipes)
+    }
+}
+
+/// Asks for the version, then waits until there is a page; gives the version.
+async fn first_page(mux: &Mux) -> Result<String, CommandError> {
+    let version = loop {
+        match mux.command("Browser.getVersion", json!({})).await {
+            Err(CommandError::TimedOut) => {} // a machine under load: the launch has its own limit
+            answer => break answer?,
+        }
+    };
+    loop {
+        let targets = mux.command("Target.getTargets", json!({})).await?;
+        let targets = targets["targetInfos"].as_array().map_or(&[][..], Vec::as_slice);
+        if targets.iter().any(|target| target["type"] == "page") {
+            break;
+        }
+        time::sleep(Duration::from_millis(3)).await;
+    }
+    Ok(version["product"].as_str().unwrap_or("unknown").to_owned())
+}
+
+/// Refuses a root that browsers could not use.
+fn check_root(root: &Path, kind: Kind) -> anyhow::Result<()> {
+    let shown = root.display();
+    if kind == Kind::Full && root.as_os_str().len() > directory::ROOT_MAX {
+        bail!(
+            "the path {shown} is too long for Chrome, which makes a socket below it: \
+             choose a data directory that leaves it at most {} bytes",
+            directory::ROOT_MAX
+        );
+    }
+    if geteuid().is_root()
+        && let Some(barred) = directory::blocking_ancestor(root)?
+    {
+        bail!(
+            "browsers run as users without rights and cannot reach {shown}: {} lets nobody \
+             else pass. Allow it (chmod o+x) or choose another data directory",
+            barred.display()
+        );
+    }
+    Ok(())
+}
+
+fn users(root: &Path) -> anyhow::Result<Arc<Users>> {
+    Users::new(Path::new(CLAIMS)).or_else(|error| {
+        info!(%error, "{CLAIMS} cannot be used; other agents on this machine are not seen");
+        Users::new(&root.with_file_name("browser-users")).context("cannot claim users")
+    })
+}
+
+fn shared_memory_is_enough() -> bool {
+    rustix::fs::statvfs("/dev/shm")
+        .is_ok_and(|about| about.f_bavail.saturating_mul(about.f_frsize) >= SHARED_MEMORY_MIN)
+}
+
+#[cfg(test)]
+#[path = "launch_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! The processes of one browser, from its start until nothing of it is left.
+//!
+//! Chrome's helpers stay in its process group. Its crash handlers leave it, but still have
+//! the browser's user, or, where all browsers share the agent's, its directory in their
+//! environment.
+
+use std::{
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use tokio::{process::Child, task::spawn_blocking, time};
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use super::{
+    directory::Directory,
+    proc_table::{self, Found},
+    stderr::Tail,
+    users::User,
+};
+
+/// How long the end of a browser may take.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// The processes of one browser. Dropping it ends them in the background.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    /// `None` once the end has begun.
+    remains: Option<Remains>,
+    clearings: TaskTracker,
+}
+
+/// What must be cleared away at the end.
+#[derive(Debug)]
+struct Remains {
+    child: Child,
+    group: Pid,
+    stderr: Tail,
+    directory: Directory,
+    user: Option<User>,
+}
+
+impl Process {
+    /// Takes over a browser that was just spawned with its standard error piped.
+    /// `clearings` takes the task that clears it away.
+    ///
+    /// `None`: it has no process id any more.
+    pub fn new(
+        mut child: Child,
+        directory: Directory,
+        user: Option<User>,
+        clearings: TaskTracker,
+    ) -> Option<Self> {
+        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?))?;
+        // A crash leaves no core file behind, wherever the machine would put it.
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        let _ = prlimit(Some(group), Resource::Core, none);
+        let name = directory.name().to_owned();
+        let stderr = Tail::start(child.stderr.take()?, name.clone());
+        let remains = Remains { child, group, stderr, directory, user };
+        Some(Self { name, remains: Some(remains), clearings })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the main process has ended. Cancel-safe.
+    pub async fn exited(&mut self) -> ExitStatus {
+        match &mut self.remains {
+            // Waiting for a child of ours cannot fail.
+            Some(remains) => remains.child.wait().await.unwrap_or_default(),
+            None => ExitStatus::default(),
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.remains.as_mut().is_some_and(|remains| matches!(remains.child.try_wait(), Ok(None)))
+    }
+
+    /// The last lines of its standard error. Kills it first.
+    pub async fn last_words(&mut self) -> String {
+        let Some(remains) = &mut self.remains else { return String::new() };
+        remains.kill();
+        remains.stderr.last_words().await
+    }
+
+    /// Ends it, and waits until nothing of it is left, for 5 s at most. Once begun, the end
+    /// comes also when the future is dropped.
+    pub async fn end(&mut self) {
+        let Some(remains) = self.remains.take() else { return };
+        let name = self.name.clone();
+        let clearing = self.clearings.spawn(remains.clear(name));
+        let _ = clearing.await;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let Some(mut remains) = self.remains.take() else { return };
+        remains.kill();
+        let name = self.name.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                self.clearings.spawn_on(remains.clear(name), &runtime);
+            }
+            Err(_) => {
+                let _ = remains.directory.remove();
+            }
+        }
+    }
+}
+
+impl Remains {
+    fn kill(&mut self) {
+        // Once the leader is reaped its number may be another's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process_group(self.group, Signal::KILL);
+        }
+    }
+
+    async fn clear(mut self, name: String) {
+        let deadline = Instant::now() + END_LIMIT;
+        self.kill();
+        let _ = time::timeout(END_LIMIT, self.child.wait()).await;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let left;
+            (self, left) = self.end_the_rest().await;
+            if left.is_empty() {
+                break;
+            }
+            if Instant::now() + pause >= deadline {
+                let pids: Vec<_> = left.iter().map(|found| found.pid.as_raw_pid()).collect();
+                error!(browser = name, ?pids, "processes of a browser cannot be killed");
+                std::mem::forget(self.user.take()); // its user must not be given to another
+                break;
+            }
+            time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        let directory = self.directory;
+        let removed = spawn_blocking(move || directory.remove()).await;
+        if let Ok(Err(error)) = removed {
+            warn!(browser = name, %error, "the directory of a browser cannot be removed");
+        }
+    }
+
+    /// Kills what is still there, reaps what became our own, and says what it found.
+    async fn end_the_rest(self) -> (Self, Vec<Found>) {
+        let group = self.group;
+        let user = self.user.as_ref().map(|user| user.id);
+        let path = self.directory.path().to_path_buf();
+        let own = rustix::process::geteuid().as_raw();
+        let left = spawn_blocking(move || {
+            let left = match user {
+                Some(user) => proc_table::of_user(user),
+                None => proc_table::all(|found| {
+                    found.user == own && (found.group == Some(group) || found.works_below(&path))
+                }),
+            };
+            left.iter().for_each(Found::end);
+            left
+        });
+        (self, left.await.unwrap_or_default())
+    }
+}

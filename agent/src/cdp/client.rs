@@ -1,0 +1,252 @@
+//! One client on one browser: its socket, and the commands that come through it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpStream, tcp::OwnedReadHalf},
+    time,
+};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{
+    mux::Mux,
+    outbox::Outbox,
+    pipe::{Outgoing, Tail},
+    routes::{Key, Special},
+    scan::{Command, Nul, error_answer, scan},
+    websocket::{Frame, Frames, Incoming},
+};
+
+/// How often a client is pinged.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// Pings after which a connection that was silent both ways is given up: a minute.
+const SILENT_PINGS: u32 = 3;
+
+/// How long a client may take to answer a close.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// Commands to child sessions that are remembered, see [`Client::sent_to_gone`].
+const RECENT: usize = 256;
+
+/// Free space that is kept ready for the socket, in bytes.
+const READ_CHUNK: usize = 16 << 10;
+
+/// What the multiplexer keeps of a client.
+pub(super) struct Client {
+    pub outbox: Outbox,
+    /// The client's own session on the browser, and what names it behind a command.
+    root: OnceLock<(Key, Tail)>,
+    recent: Mutex<VecDeque<(i32, Key)>>,
+}
+
+impl Client {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            outbox: Outbox::default(),
+            root: OnceLock::new(),
+            recent: Mutex::default(),
+        })
+    }
+
+    pub fn root(&self) -> Option<Key> {
+        self.root.get().map(|(key, _)| *key)
+    }
+
+    pub fn set_root(&self, key: Key, id: &str) {
+        let _ = self.root.set((key, Tail::session(id)));
+    }
+
+    fn sent(&self, id: i32, key: Key) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((id, key));
+    }
+
+    /// Whether this client sent a command of this number to a session that is gone. Chrome
+    /// answers a command that crossed the end of its session without naming the session.
+    pub fn sent_to_gone(&self, id: i32, is_gone: impl Fn(Key) -> bool) -> bool {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = recent.iter().position(|(of, key)| *of == id && is_gone(*key));
+        found.is_some_and(|at| recent.remove(at).is_some())
+    }
+}
+
+/// A client's place on a browser. Dropped, it leaves: Chrome ends what it had set up.
+pub struct Seat {
+    pub(super) mux: Arc<Mux>,
+    pub(super) client: Arc<Client>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.mux.leave(&self.client);
+    }
+}
+
+impl Seat {
+    /// Serves the client until one side ends it. `early` came with the upgrade request.
+    pub async fn serve(self, stream: TcpStream, early: Bytes) {
+        let (mut reader, writer) = stream.into_split();
+        let writer = Arc::new(writer);
+        self.client.outbox.open(writer.clone());
+        self.client.outbox.flush();
+        let mut frames = Frames::new(early);
+        let closed_by_client = tokio::select! {
+            () = self.read(&mut reader, &mut frames) => true,
+            () = self.client.outbox.run(&writer) => false,
+        };
+        let client = self.client.clone();
+        drop(self);
+        if closed_by_client {
+            let _ = time::timeout(CLOSE_GRACE, client.outbox.run(&writer)).await;
+        } else {
+            // The close went out: a client that answers it sees a clean end.
+            let _ = time::timeout(CLOSE_GRACE, drain(&mut reader)).await;
+        }
+    }
+
+    /// Reads until the client leaves or has to.
+    async fn read(&self, reader: &mut OwnedReadHalf, frames: &mut Frames) {
+        let outbox = &self.client.outbox;
+        let mut ping = time::interval_at(time::Instant::now() + PING_EVERY, PING_EVERY);
+        let (mut heard, mut silent) = (false, 0);
+        while self.take_messages(frames) {
+            self.mux.has_space().await;
+            frames.buffer.reserve(READ_CHUNK);
+            tokio::select! {
+                read = reader.read_buf(&mut frames.buffer) => match read {
+                    Ok(1..) => heard = true,
+                    Ok(0) | Err(_) => return outbox.close(None, ""),
+                },
+                _ = ping.tick() => {
+                    let quiet = !std::mem::take(&mut heard) & !outbox.take_active();
+                    silent = if quiet { silent + 1 } else { 0 };
+                    if silent >= SILENT_PINGS {
+                        return outbox.close(Some(CloseCode::Away), "no answer to pings");
+                    }
+                    outbox.push(Frame::ping());
+                    outbox.flush();
+                    outbox.take_active();
+                }
+            }
+        }
+    }
+
+    /// Handles what the buffer holds. `false`: the connection is over.
+    fn take_messages(&self, frames: &mut Frames) -> bool {
+        let outbox = &self.client.outbox;
+        let (mut commands, mut bytes) = (0, 0);
+        let open = loop {
+            match frames.next() {
+                Ok(None) => break true,
+                Ok(Some(Incoming::Text(message))) => {
+                    commands += 1;
+                    bytes += message.len() as u64;
+                    self.command(message);
+                }
+                Ok(Some(Incoming::Ping(payload))) => outbox.push(Frame::pong(payload)),
+                Ok(Some(Incoming::Pong)) => {}
+                Ok(Some(Incoming::Close(code))) => {
+                    outbox.close(code.map(CloseCode::from), "");
+                    break false;
+                }
+                // As Chrome: the socket goes, and nothing is carried out.
+                Ok(Some(Incoming::Binary)) => {
+                    outbox.close(Some(CloseCode::Unsupported), "binary frames are not CDP");
+                    break false;
+                }
+                Err(violation) => {
+                    outbox.close(Some(violation.code()), &violation.to_string());
+                    break false;
+                }
+            }
+        };
+        if commands > 0 {
+            self.mux.received(commands, bytes);
+        }
+        outbox.flush();
+        open
+    }
+
+    /// Passes one command on to Chrome, or answers it in Chrome's stead.
+    fn command(&self, message: BytesMut) {
+        let answer = |text: String| self.client.outbox.push(Frame::text(text));
+        let command = match scan(&message) {
+            Ok(command) => command,
+            Err(refusal) => return answer(refusal.answer()),
+        };
+        if !command.nuls.is_empty() {
+            let clean = without_nuls(&message, &command.nuls);
+            return self.command(clean);
+        }
+        let Some((root, tail)) = self.client.root.get() else { return };
+        let key = if command.session.is_empty() {
+            *root
+        } else {
+            match Key::read(command.session.as_bytes()) {
+                Some(key) if self.mux.routes().owns(&self.client, key) => {
+                    self.client.sent(command.id, key);
+                    key
+                }
+                _ => {
+                    let text = "Session with given id not found.";
+                    return answer(error_answer(Some(command.id), -32001, text));
+                }
+            }
+        };
+        if let Some(special) = Special::of(&command.method, command.params) {
+            self.mux.expect(key, command.id, special);
+        }
+        let outgoing = match (command.session.is_empty(), command.names_session) {
+            (true, true) => Outgoing { body: unnamed(&command), tail: tail.clone() },
+            (true, false) => {
+                let end = command.end;
+                Outgoing { body: message.freeze().slice(..end), tail: tail.clone() }
+            }
+            (false, _) => {
+                let end = command.end;
+                Outgoing { body: message.freeze().slice(..=end), tail: Tail::Nul }
+            }
+        };
+        self.mux.send(outgoing);
+    }
+}
+
+/// The command without its empty `sessionId` and without its last brace.
+fn unnamed(command: &Command<'_>) -> Bytes {
+    let method = serde_json::Value::from(command.method.as_ref());
+    let mut body = format!("{{\"id\":{},\"method\":{method}", command.id).into_bytes();
+    if let Some(params) = command.params {
+        body.extend_from_slice(b",\"params\":");
+        body.extend_from_slice(params);
+    }
+    body.into()
+}
+
+/// Writes raw NUL characters as what means the same.
+fn without_nuls(message: &[u8], nuls: &[Nul]) -> BytesMut {
+    let mut clean = BytesMut::with_capacity(message.len() + 5 * nuls.len());
+    let mut from = 0;
+    for nul in nuls {
+        clean.extend_from_slice(&message[from..nul.at]);
+        clean.extend_from_slice(nul.instead.as_bytes());
+        from = nul.at + 1;
+    }
+    clean.extend_from_slice(&message[from..]);
+    clean
+}
+
+/// Reads until the client has closed its side.
+async fn drain(reader: &mut OwnedReadHalf) {
+    let mut buffer = [0; 4096];
+    while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
+}

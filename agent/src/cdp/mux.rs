@@ -1,0 +1,300 @@
+//! One browser's CDP, shared by many clients over its single pipe.
+//!
+//! ```text
+//!  client ─▶ Frames ─▶ scan ─▶ ToChrome ══▶ pipe ══▶ Chrome
+//!  client ◀─ Outbox ◀─ strip ◀─ Routes ◀══ pipe ◀══
+//! ```
+//!
+//! Every client has a browser-level CDP session of its own (`Target.attachToBrowserTarget`)
+//! which is its connection: the session's id is added to what it sends and taken off what
+//! it gets, both at the tail of the message. Ids of commands are scoped by session, so they
+//! pass unchanged. The pipe's own root session is the agent's.
+//!
+//! Kept true: the pipe is always drained, whatever clients do; a message goes to the owner
+//! of its session and to nobody else; what is in flight goes out before a close.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use bytes::BytesMut;
+use memchr::memchr;
+use proto::session::EndReason;
+use serde_json::json;
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    sync::{oneshot, watch},
+};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    client::{Client, Seat},
+    own::{CommandError, Own, Pending},
+    pipe::{Outgoing, ToChrome},
+    routes::{Address, Key, Routes, Special},
+    tail::{TargetEvent, answered_id, session_at_tail, strip_session, target_event},
+    usage::{Counters, Usage},
+    websocket::Frame,
+};
+
+/// Most clients on one browser.
+pub const CLIENTS_MAX: usize = 16;
+
+/// Free space that is kept ready for the pipe, in bytes; it holds up to 1 MiB.
+const READ_CHUNK: usize = 64 << 10;
+
+/// What a client talks to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The browser.
+    Browser,
+    /// One target, by its id.
+    Page(String),
+}
+
+/// Why a client gets no place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The session is over.
+    #[error("the session is over: {0}")]
+    Over(EndReason),
+    /// The browser has all the clients that it may have.
+    #[error("{CLIENTS_MAX} clients are connected already")]
+    Full,
+    /// No such page.
+    #[error("no such target id: {0}")]
+    NoTarget(String),
+    /// The browser does not answer.
+    #[error("the browser does not answer")]
+    Unanswered,
+}
+
+#[derive(Default)]
+pub(super) struct Clients {
+    pub connected: Vec<Arc<Client>>,
+    ended: Option<EndReason>,
+}
+
+/// The multiplexer of one browser.
+pub struct Mux {
+    to_chrome: ToChrome,
+    routes: Mutex<Routes>,
+    pub(super) own: Own,
+    pub(super) clients: Mutex<Clients>,
+    count: watch::Sender<usize>,
+    pub(super) closed: CancellationToken,
+    closed_by_client: AtomicBool,
+    counters: Counters,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mux {
+    /// Takes over both ends of a browser's pipe. The tasks that serve it end with it.
+    pub fn start(from_chrome: pipe::Receiver, to_chrome: pipe::Sender) -> Arc<Self> {
+        let mux = Arc::new(Self {
+            to_chrome: ToChrome::new(to_chrome),
+            routes: Mutex::default(),
+            own: Own::default(),
+            clients: Mutex::default(),
+            count: watch::Sender::new(0),
+            closed: CancellationToken::new(),
+            closed_by_client: AtomicBool::new(false),
+            counters: Counters::default(),
+        });
+        tokio::spawn(mux.clone().serve(from_chrome));
+        mux
+    }
+
+    async fn serve(self: Arc<Self>, mut from_chrome: pipe::Receiver) {
+        tokio::select! {
+            () = self.read(&mut from_chrome) => {}
+            // A pipe that takes nothing more has no reader: what Chrome still said follows.
+            () = self.to_chrome.run() => self.read(&mut from_chrome).await,
+        }
+        self.closed.cancel();
+        self.own.forget_all();
+    }
+
+    /// Waits until the browser is gone and its last words are on their way to the clients.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// How many clients are connected.
+    pub fn clients(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Whether a client closed the browser by `Browser.close`.
+    pub fn closed_by_client(&self) -> bool {
+        self.closed_by_client.load(Relaxed)
+    }
+
+    /// What its clients have used so far.
+    pub fn usage(&self) -> Usage {
+        self.counters.usage()
+    }
+
+    /// Closes every client, after what is in flight, with 1001 and the reason's code.
+    /// Clients that come later get no place.
+    pub fn end(&self, reason: EndReason) {
+        let connected = {
+            let mut clients = locked(&self.clients);
+            clients.ended.get_or_insert(reason);
+            clients.connected.clone()
+        };
+        for client in connected {
+            client.outbox.close(Some(CloseCode::Away), reason.as_str());
+        }
+    }
+
+    /// Waits until no client is left.
+    pub async fn drained(&self) {
+        // The sender lives as long as `self`, so this ends only when the count is 0.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Gives a client its place: a session of its own on the browser or on one target.
+    pub async fn join(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Seat, JoinError> {
+        let client = Client::new();
+        {
+            let mut clients = locked(&self.clients);
+            if let Some(reason) = clients.ended {
+                return Err(JoinError::Over(reason));
+            }
+            if clients.connected.len() >= CLIENTS_MAX {
+                return Err(JoinError::Full);
+            }
+            clients.connected.push(client.clone());
+            self.count.send_replace(clients.connected.len());
+        }
+        // From here on, dropping the seat undoes it all.
+        let seat = Seat { mux: self.clone(), client: client.clone() };
+        let (method, params) = match endpoint {
+            Endpoint::Browser => ("Target.attachToBrowserTarget", json!({})),
+            Endpoint::Page(target) => {
+                ("Target.attachToTarget", json!({ "targetId": target, "flatten": true }))
+            }
+        };
+        let (sender, answer) = oneshot::channel();
+        match self.ask(method, params, Pending::Join(client, sender), answer).await {
+            Ok(_) if seat.client.root().is_some() => Ok(seat),
+            Err(CommandError::Refused { .. }) => match endpoint {
+                Endpoint::Page(target) => Err(JoinError::NoTarget(target.clone())),
+                Endpoint::Browser => Err(JoinError::Unanswered),
+            },
+            _ => Err(JoinError::Unanswered),
+        }
+    }
+
+    /// A client is gone: Chrome ends its session and with it all that it had set up.
+    pub(super) fn leave(&self, client: &Arc<Client>) {
+        let root = {
+            let mut routes = self.routes();
+            let mut clients = locked(&self.clients);
+            clients.connected.retain(|other| !Arc::ptr_eq(other, client));
+            self.count.send_replace(clients.connected.len());
+            client.root().filter(|root| routes.remove(*root).is_some())
+        };
+        if let Some(root) = root {
+            self.detach(root);
+        }
+    }
+
+    pub(super) fn routes(&self) -> MutexGuard<'_, Routes> {
+        locked(&self.routes)
+    }
+
+    pub(super) fn expect(&self, key: Key, id: i32, special: Special) {
+        if special == Special::Close {
+            self.closed_by_client.store(true, Relaxed);
+        }
+        self.routes().expect(key, id, special);
+    }
+
+    /// Sends a message to Chrome.
+    pub(super) fn send(&self, message: Outgoing) {
+        self.to_chrome.push(message);
+        self.to_chrome.flush();
+    }
+
+    pub(super) async fn has_space(&self) {
+        self.to_chrome.has_space().await;
+    }
+
+    /// Counts what a client sent.
+    pub(super) fn received(&self, messages: u64, bytes: u64) {
+        self.counters.received(messages, bytes);
+    }
+
+    /// Reads what Chrome says until it is gone, never waiting for a client.
+    async fn read(&self, from_chrome: &mut pipe::Receiver) {
+        let mut buffer = BytesMut::new();
+        let mut scanned = 0;
+        loop {
+            buffer.reserve(READ_CHUNK);
+            match from_chrome.read_buf(&mut buffer).await {
+                Ok(1..) => self.dispatch(&mut buffer, &mut scanned),
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Hands out the whole messages in the buffer, then writes once to every client that
+    /// got one.
+    fn dispatch(&self, buffer: &mut BytesMut, scanned: &mut usize) {
+        let mut touched: Vec<Arc<Client>> = Vec::new();
+        let (mut messages, mut bytes) = (0, 0);
+        let mut routes = self.routes();
+        while let Some(end) = memchr(0, &buffer[*scanned..]) {
+            let mut message = buffer.split_to(*scanned + end + 1);
+            *scanned = 0;
+            message.truncate(message.len() - 1);
+            let Some(client) = self.route(&mut routes, &mut message) else { continue };
+            messages += 1;
+            bytes += message.len() as u64;
+            client.outbox.push(Frame::text(message.freeze()));
+            if !touched.iter().any(|other| Arc::ptr_eq(other, &client)) {
+                touched.push(client);
+            }
+        }
+        *scanned = buffer.len();
+        drop(routes);
+        for client in touched {
+            client.outbox.flush();
+        }
+        self.counters.sent(messages, bytes);
+    }
+
+    /// Finds whom a message is for, and makes it look as on the client's own connection.
+    fn route(&self, routes: &mut Routes, message: &mut BytesMut) -> Option<Arc<Client>> {
+        let Some(key) = session_at_tail(message) else { return self.root_message(routes, message) };
+        // Without an owner: its client has left.
+        let session = routes.get(key)?;
+        let client = session.client.clone();
+        let is_connection = session.address == Address::Connection;
+        if let Some(event) = target_event(message) {
+            match event {
+                TargetEvent::Attached(child) => routes.attached(key, child),
+                TargetEvent::Detached(child) => {
+                    routes.remove(child);
+                }
+            }
+        } else if routes.expects_any()
+            && let Some(id) = answered_id(message)
+            && let Some((Special::Close, false)) = routes.answered(key, id, message)
+        {
+            self.closed_by_client.store(false, Relaxed);
+        }
+        if is_connection {
+            strip_session(message);
+        }
+        Some(client)
+    }
+}

@@ -1,0 +1,194 @@
+//! The way to Chrome: messages, each closed by a NUL, into one pipe that all clients share.
+//!
+//! Whoever has a message writes it at once if the pipe takes it, so that the usual command
+//! costs no hop between tasks; what does not fit waits in a queue that one task empties.
+//! Messages are never mixed. A queue above [`HIGH_WATER`] makes clients wait before they
+//! read more: the bound on what a stuck Chrome can cost.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::{net::unix::pipe, sync::Notify};
+
+/// Bytes waiting for Chrome above which clients are held back.
+const HIGH_WATER: usize = 8 << 20;
+
+/// Most pieces handed to one system call; Linux takes up to 1 024.
+const PIECES: usize = 64;
+
+/// Ends of a message that is passed on as it is.
+const NUL: &[u8] = b"\0";
+
+/// One message on its way.
+pub(super) struct Outgoing {
+    /// The message, without its last brace if `tail` brings it.
+    pub body: Bytes,
+    pub tail: Tail,
+}
+
+/// What is written behind a message's body.
+#[derive(Clone)]
+pub(super) enum Tail {
+    /// The end of the message.
+    Nul,
+    /// A last member `sessionId`, the closing brace and the end of the message.
+    Session(Bytes),
+}
+
+impl Tail {
+    /// Adds a session to a message that names none.
+    pub fn session(id: &str) -> Self {
+        Self::Session(format!(",\"sessionId\":\"{id}\"}}\0").into())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Nul => NUL,
+            Self::Session(bytes) => bytes,
+        }
+    }
+}
+
+impl Outgoing {
+    fn len(&self) -> usize {
+        self.body.len() + self.tail.bytes().len()
+    }
+}
+
+/// The writing end of Chrome's pipe.
+pub(super) struct ToChrome {
+    pipe: pipe::Sender,
+    queue: Mutex<Queue>,
+    /// Something waits for the task.
+    waiting: Notify,
+    /// The queue fell below [`HIGH_WATER`], or the pipe is gone.
+    space: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Outgoing>,
+    /// Bytes of the first message that are written already.
+    written: usize,
+    bytes: usize,
+    broken: bool,
+}
+
+impl ToChrome {
+    pub fn new(pipe: pipe::Sender) -> Self {
+        Self { pipe, queue: Mutex::default(), waiting: Notify::new(), space: Notify::new() }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message behind those that wait; [`flush`](Self::flush) sends it.
+    pub fn push(&self, message: Outgoing) {
+        let mut queue = self.queue();
+        if !queue.broken {
+            queue.bytes += message.len();
+            queue.messages.push_back(message);
+        }
+    }
+
+    /// Writes what the pipe takes now; the task does the rest.
+    pub fn flush(&self) {
+        let mut queue = self.queue();
+        if queue.write(&self.pipe).is_err() {
+            queue.fail();
+            self.space.notify_waiters();
+        } else if !queue.messages.is_empty() {
+            self.waiting.notify_one();
+        }
+    }
+
+    /// Waits until Chrome has taken enough. Ends at once when the pipe is gone.
+    pub async fn has_space(&self) {
+        loop {
+            let space = self.space.notified();
+            {
+                let queue = self.queue();
+                if queue.broken || queue.bytes <= HIGH_WATER {
+                    return;
+                }
+            }
+            space.await;
+        }
+    }
+
+    /// The task that empties the queue. Ends when the pipe breaks.
+    pub async fn run(&self) {
+        loop {
+            self.waiting.notified().await;
+            loop {
+                if self.pipe.writable().await.is_err() {
+                    self.queue().fail();
+                    self.space.notify_waiters();
+                    return;
+                }
+                let mut queue = self.queue();
+                if queue.write(&self.pipe).is_err() {
+                    queue.fail();
+                }
+                if queue.bytes <= HIGH_WATER {
+                    self.space.notify_waiters();
+                }
+                if queue.broken {
+                    return;
+                }
+                if queue.messages.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Writes until the queue is empty or the pipe is full.
+    fn write(&mut self, pipe: &pipe::Sender) -> io::Result<()> {
+        while !self.messages.is_empty() {
+            match pipe.try_write_vectored(&self.pieces()) {
+                Ok(count) => self.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn pieces(&self) -> Vec<IoSlice<'_>> {
+        let mut skip = self.written;
+        let mut pieces = Vec::with_capacity((2 * self.messages.len()).min(PIECES));
+        for message in self.messages.iter().take(PIECES / 2) {
+            for piece in [&message.body[..], message.tail.bytes()] {
+                let skipped = skip.min(piece.len());
+                skip -= skipped;
+                if skipped < piece.len() {
+                    pieces.push(IoSlice::new(&piece[skipped..]));
+                }
+            }
+        }
+        pieces
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes -= count;
+        self.written += count;
+        while let Some(first) = self.messages.front()
+            && self.written >= first.len()
+        {
+            self.written -= first.len();
+            self.messages.pop_front();
+        }
+    }
+
+    fn fail(&mut self) {
+        *self = Self { broken: true, ..Self::default() };
+    }
+}

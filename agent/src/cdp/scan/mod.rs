@@ -1,0 +1,158 @@
+//! One pass over a client's message: is it a command, which one, and for which session.
+//!
+//! Chrome reads a message as JSON (its own dialect: raw control characters in strings and
+//! lone surrogates are fine, more than 300 levels are not), then as a command
+//! (`id`, `method`, `params`, `sessionId` and nothing else). What it refuses, it refuses
+//! without saying for which session, so over a shared pipe nobody could be told. Hence the
+//! same judgement here, in Chrome's words, before a byte is written: see `crdtp/json.cc`,
+//! `crdtp/dispatch.cc` and `crdtp/status.cc` of Chromium for the reference.
+
+mod cbor;
+mod json;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use self::json::{Kind, Scanner, Top, string};
+
+/// A well-formed command.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// Its number, unique among the client's commands in flight on that session.
+    pub id: i32,
+    /// What is to be done, such as `Page.navigate`.
+    pub method: Cow<'a, str>,
+    /// The arguments: an object, or nothing.
+    pub params: Option<&'a [u8]>,
+    /// The session that it names; empty for the connection's own.
+    pub session: Cow<'a, str>,
+    /// Where the message's closing brace stands.
+    pub end: usize,
+    /// Whether the message has a member `sessionId`, even an empty one.
+    pub names_session: bool,
+    /// Raw NUL characters, which must not reach the pipe: there they separate messages.
+    pub nuls: Vec<Nul>,
+}
+
+/// A raw NUL character in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nul {
+    /// Where it stands.
+    pub at: usize,
+    /// What means the same.
+    pub instead: &'static str,
+}
+
+/// Why a message is no command, as Chrome says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The command's number, if it was read before the fault.
+    pub id: Option<i32>,
+    /// −32700: not JSON, −32600: not a command.
+    pub code: i32,
+    /// Chrome's sentence.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    fn json(what: &'static str, at: usize) -> Self {
+        Self { id: None, code: -32700, message: format!("JSON: {what} at position {at}").into() }
+    }
+
+    fn invalid(id: Option<i32>, message: &'static str) -> Self {
+        Self { id, code: -32600, message: message.into() }
+    }
+
+    /// The answer to the client.
+    pub fn answer(&self) -> String {
+        error_answer(self.id, self.code, &self.message)
+    }
+}
+
+/// Chrome's answer to a command that it does not carry out. `message` needs no escapes.
+pub fn error_answer(id: Option<i32>, code: i32, message: &str) -> String {
+    let mut answer = String::with_capacity(64 + message.len());
+    answer.push('{');
+    if let Some(id) = id {
+        let _ = write!(answer, "\"id\":{id},");
+    }
+    let _ = write!(answer, "\"error\":{{\"code\":{code},\"message\":\"{message}\"}}}}");
+    answer
+}
+
+/// Reads one message.
+pub fn scan(message: &[u8]) -> Result<Command<'_>, Refusal> {
+    let mut scanner = Scanner::new(message);
+    let kind = scanner.value(0)?;
+    if scanner.at != message.len() {
+        return Err(Refusal::json("unprocessed input remains", scanner.at));
+    }
+    if kind != Kind::Object {
+        return Err(Refusal::invalid(None, "Message must be an object"));
+    }
+    let (top, nuls) = (scanner.top, scanner.nuls);
+    command(message, &top, nuls)
+}
+
+/// Judges the members of a message as Chrome does: in their order, up to the first fault.
+fn command<'a>(message: &'a [u8], top: &Top, nuls: Vec<Nul>) -> Result<Command<'a>, Refusal> {
+    let (mut id, mut params_seen, mut names_session) = (None, false, false);
+    let (mut method, mut session) = (Cow::Borrowed(""), Cow::Borrowed(""));
+    let mut params = None;
+    let duplicate = |id, member| Refusal {
+        id,
+        code: -32700,
+        message: cbor::fault("duplicate map key", message, top, member).into(),
+    };
+    for (index, member) in top.members.iter().flatten().enumerate() {
+        let key = string(&message[member.key.clone()]);
+        let value = &message[member.value.clone()];
+        match key.as_ref() {
+            _ if !key.is_ascii() => {
+                let message = cbor::fault("invalid map key", message, top, index).into();
+                return Err(Refusal { id, code: -32700, message });
+            }
+            "id" if id.is_some() => return Err(duplicate(id, index)),
+            "id" => match member.kind {
+                Kind::Int(number) => id = Some(number),
+                _ => return Err(Refusal::invalid(id, MUST_HAVE_ID)),
+            },
+            "method" if !method.is_empty() => return Err(duplicate(id, index)),
+            "method" => match member.kind {
+                Kind::String if string(value).is_ascii() => method = string(value),
+                _ => return Err(Refusal::invalid(id, MUST_HAVE_METHOD)),
+            },
+            "params" if params_seen => return Err(duplicate(id, index)),
+            "params" => {
+                params_seen = true;
+                match member.kind {
+                    Kind::Null => {}
+                    Kind::Object | Kind::Array => params = Some(value),
+                    _ => return Err(Refusal::invalid(id, MAY_HAVE_PARAMS)),
+                }
+            }
+            "sessionId" if !session.is_empty() => return Err(duplicate(id, index)),
+            "sessionId" => match member.kind {
+                Kind::String if string(value).is_ascii() => {
+                    session = string(value);
+                    names_session = true;
+                }
+                _ => return Err(Refusal::invalid(id, MAY_HAVE_SESSION)),
+            },
+            _ => return Err(Refusal::invalid(id, UNKNOWN_PROPERTY)),
+        }
+    }
+    let Some(id) = id else { return Err(Refusal::invalid(None, MUST_HAVE_ID)) };
+    if method.is_empty() {
+        return Err(Refusal::invalid(Some(id), MUST_HAVE_METHOD));
+    }
+    Ok(Command { id, method, params, session, end: top.end, names_session, nuls })
+}
+
+const MUST_HAVE_ID: &str = "Message must have integer 'id' property";
+const MUST_HAVE_METHOD: &str = "Message must have string 'method' property";
+const MAY_HAVE_PARAMS: &str = "Message may have object 'params' property";
+const MAY_HAVE_SESSION: &str = "Message may have string 'sessionId' property";
+const UNKNOWN_PROPERTY: &str =
+    "Message has property other than 'id', 'method', 'sessionId', 'params'";

@@ -1,0 +1,57 @@
+//! What an agent is told when it starts.
+
+use std::{fmt, path::PathBuf};
+
+use anyhow::ensure;
+use proto::region::Region;
+
+/// What an agent is told when it starts.
+#[derive(Clone)]
+pub struct Config {
+    /// Holds the agent's id and the directories of its browsers; one process at a time.
+    pub data_dir: PathBuf,
+    /// Where this agent is.
+    pub region: Region,
+    /// Sessions at once, at least one.
+    pub capacity: u32,
+    /// Idle browsers kept ready.
+    pub warm: u32,
+    /// The browser's binary itself, not a distribution's wrapper script.
+    pub browser: PathBuf,
+    /// Where the control plane takes agents: `http://host:port`.
+    pub hub_url: String,
+    /// What the hub asks every agent for.
+    pub join_token: String,
+    /// Where clients reach this agent: `ws://host:port` or `wss://…`, without a trailing slash.
+    pub data_plane_url: String,
+    /// Start browsers without their own sandbox: only where the machine cannot do better.
+    pub no_sandbox: bool,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.capacity > 0, "the capacity must be at least 1");
+        ensure!(!self.join_token.is_empty(), "the join token is empty");
+        let url = &self.data_plane_url;
+        ensure!(
+            (url.starts_with("ws://") || url.starts_with("wss://")) && !url.ends_with('/'),
+            "the data plane URL must start with ws:// or wss:// and have no trailing slash"
+        );
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("data_dir", &self.data_dir)
+            .field("region", &self.region)
+            .field("capacity", &self.capacity)
+            .field("warm", &self.warm)
+            .field("browser", &self.browser)
+            .field("hub_url", &self.hub_url)
+            .field("data_plane_url", &self.data_plane_url)
+            .field("no_sandbox", &self.no_sandbox)
+            .finish_non_exhaustive() // not the join token
+    }
+}

@@ -1,0 +1,106 @@
+//! Between the messages of the protocol and what they mean here.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::{
+    PROTOCOL_VERSION,
+    agent::{
+        Assign, Ended, FromAgent, Heartbeat, Hello, Running, SessionReport, SessionUsage, Usage,
+        from_agent::Message, session_report,
+    },
+    id::{NotAnId, SessionId},
+};
+use tokio::time::Instant;
+
+use super::Control;
+use crate::{
+    browser::LaunchOptions,
+    cdp,
+    sessions::{Ending, Order, RECONNECT_GRACE, State},
+};
+
+/// Who this agent is and all that it runs.
+pub(super) fn hello(control: &Control) -> FromAgent {
+    let Control { config, identity, sessions, .. } = control;
+    let sessions = sessions.registry().inventory().into_iter().map(|(id, state)| SessionReport {
+        session_id: id.to_string(),
+        state: Some(match state {
+            State::Launching => session_report::State::Launching(true),
+            State::Running => session_report::State::Running(true),
+            State::Ended(outcome) => {
+                session_report::State::Ended(ended_report(id, &outcome.ending))
+            }
+        }),
+    });
+    from_agent(Message::Hello(Hello {
+        protocol_version: PROTOCOL_VERSION,
+        agent_id: identity.agent.to_string(),
+        instance: identity.instance.to_string(),
+        join_token: config.join_token.clone(),
+        region: config.region.to_string(),
+        capacity: config.capacity,
+        warm: *control.warm.borrow(),
+        data_plane_url: config.data_plane_url.clone(),
+        browser_version: control.browser_version.clone(),
+        sessions: sessions.collect(),
+    }))
+}
+
+pub(super) fn heartbeat(sequence: u64, warm: u32) -> FromAgent {
+    from_agent(Message::Heartbeat(Heartbeat { sequence, warm }))
+}
+
+pub(super) fn running(id: SessionId) -> FromAgent {
+    from_agent(Message::Running(Running { session_id: id.to_string() }))
+}
+
+pub(super) fn ended(id: SessionId, ending: &Ending) -> FromAgent {
+    from_agent(Message::Ended(ended_report(id, ending)))
+}
+
+pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, cdp::Usage)>) -> FromAgent {
+    let sessions = totals.into_iter().map(|(id, usage)| SessionUsage {
+        session_id: id.to_string(),
+        last_seen_ms: usage.last_seen_ms,
+        cdp_messages: usage.cdp_messages,
+        bytes_in: usage.bytes_in,
+        bytes_out: usage.bytes_out,
+    });
+    from_agent(Message::Usage(Usage { sessions: sessions.collect() }))
+}
+
+/// What the hub wants to be run.
+pub(super) fn order(assign: Assign) -> Result<Order, NotAnId> {
+    let keep_alive = match assign.keep_alive_seconds {
+        0 => RECONNECT_GRACE,
+        seconds => Duration::from_secs(seconds.into()),
+    };
+    Ok(Order {
+        id: assign.session_id.parse()?,
+        deadline: Instant::now() + until(assign.expires_ms),
+        keep_alive,
+        options: LaunchOptions {
+            viewport: (assign.viewport_width, assign.viewport_height),
+            user_agent: assign.user_agent,
+        },
+        traceparent: assign.traceparent,
+    })
+}
+
+fn ended_report(id: SessionId, ending: &Ending) -> Ended {
+    Ended {
+        session_id: id.to_string(),
+        reason: ending.reason.to_string(),
+        detail: ending.detail.clone(),
+    }
+}
+
+/// From now to a Unix time in milliseconds; nothing if that has passed.
+fn until(unix_ms: i64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(unix_ms.try_into().unwrap_or(0)).saturating_sub(now)
+}
+
+fn from_agent(message: Message) -> FromAgent {
+    FromAgent { message: Some(message) }
+}

@@ -1,0 +1,311 @@
+//! One stream to the hub, from the dial to its end.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use proto::{
+    agent::{FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
+    id::SessionId,
+    session::EndReason,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Control, LEAVE_LIMIT,
+    lease::{BootTime, Lease},
+    messages,
+    reconnect::Reconnect,
+};
+use crate::{
+    admit::Verifier,
+    cdp::Usage,
+    sessions::{Ending, Report, Sessions, State},
+};
+
+/// How long the dial and the hub's welcome may take, each.
+const ATTACH_LIMIT: Duration = Duration::from_secs(3);
+/// How long HTTP/2 lets the connection be silent, and then waits for the answer to a ping.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How often usage is told, if there is any new, and ended sessions are repeated.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How long the hub may take to end the stream after us.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// Messages that may wait to be sent. A hub that does not take them is as good as gone.
+const OUTGOING: usize = 4_096;
+/// A hub cannot make heartbeats more frequent than this.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
+
+/// Why there is no stream, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the hub's address is not valid")]
+    Address(#[source] tonic::transport::Error),
+    #[error("the hub cannot be reached")]
+    Unreachable(#[source] tonic::transport::Error),
+    #[error("the hub refused this agent: {}", .0.message())]
+    Refused(tonic::Status),
+    #[error("the stream broke: {}", .0.message())]
+    Stream(tonic::Status),
+    #[error("the hub closed the stream")]
+    Closed,
+    #[error("the hub did not answer in time")]
+    Unanswered,
+    #[error("the hub broke the protocol")]
+    Protocol,
+    #[error("the hub does not take messages")]
+    Behind,
+}
+
+/// Serves one stream. Ok means that `stop` was heard and the agent has taken its leave.
+pub(super) async fn serve(
+    control: &mut Control,
+    reconnect: &mut Reconnect,
+    stop: &CancellationToken,
+) -> Result<(), Broken> {
+    let (mut stream, mut inbound) = tokio::select! {
+        attached = Stream::attach(control) => attached?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let sessions = control.sessions.clone();
+    let mut leave_by = None;
+    let mut tell = interval(TELL_EVERY);
+    tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = inbound.message() => match message.map_err(Broken::Stream)? {
+                Some(FromHub { message: Some(message) }) => stream.take(message, reconnect)?,
+                Some(_) => debug!("the hub sent a message of a newer protocol"),
+                None => return Err(Broken::Closed),
+            },
+            Some(report) = control.reports.recv() => stream.report(report)?,
+            _ = stream.beat.tick() => stream.beat(*control.warm.borrow_and_update())?,
+            Ok(()) = control.warm.changed() => {
+                stream.warm_is(*control.warm.borrow_and_update())?;
+            }
+            _ = tell.tick() => stream.tell()?,
+            () = stop.cancelled(), if leave_by.is_none() => {
+                control.end_sessions();
+                leave_by = Some(Instant::now() + LEAVE_LIMIT);
+            }
+            () = sessions.registry().settled(), if leave_by.is_some() => break,
+            () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => {
+                warn!("leaving before the hub has acknowledged the end of every session");
+                break;
+            }
+        }
+    }
+    drop(stream);
+    // The hub sees the end of our side and ends its own: then it knows that we left.
+    let rest = async { while let Ok(Some(_)) = inbound.message().await {} };
+    let _ = timeout(CLOSE_LIMIT, rest).await;
+    Ok(())
+}
+
+/// What an open stream has to remember.
+struct Stream {
+    sessions: Arc<Sessions>,
+    lease: Arc<Lease>,
+    verifier: Arc<Verifier>,
+    out: mpsc::Sender<FromAgent>,
+    beat: Interval,
+    /// Of the newest heartbeat. The hello counts as number 0.
+    sequence: u64,
+    /// When heartbeats without an answer were sent, oldest first.
+    unanswered: VecDeque<(u64, BootTime)>,
+    /// The number of idle browsers that the hub knows.
+    warm: u32,
+    /// What the hub was last told of each session's usage.
+    told: HashMap<SessionId, Usage>,
+}
+
+impl Stream {
+    async fn attach(control: &mut Control) -> Result<(Self, Streaming<FromHub>), Broken> {
+        let channel = dial(&control.config.hub_url).await?;
+        // What these would tell is in the hello.
+        while control.reports.try_recv().is_ok() {}
+        let warm = *control.warm.borrow_and_update();
+        let (out, outgoing) = mpsc::channel(OUTGOING);
+        let sent = BootTime::now();
+        out.try_send(messages::hello(control)).map_err(|_| Broken::Behind)?;
+        let mut hub = HubClient::new(channel);
+        let attach = async {
+            let mut inbound = hub
+                .attach(ReceiverStream::new(outgoing))
+                .await
+                .map_err(Broken::Refused)?
+                .into_inner();
+            let first = inbound.message().await.map_err(Broken::Stream)?;
+            match first.and_then(|first| first.message) {
+                Some(Message::Welcome(welcome)) => Ok((inbound, welcome)),
+                _ => Err(Broken::Protocol),
+            }
+        };
+        let attached = timeout(ATTACH_LIMIT, attach).await.map_err(|_| Broken::Unanswered)?;
+        let (inbound, welcome) = attached?;
+        info!(epoch = welcome.epoch, "the hub welcomed this agent");
+        let every = Duration::from_millis(welcome.heartbeat_ms.into()).max(SHORTEST_HEARTBEAT);
+        let mut beat = interval_at(Instant::now() + every, every);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stream = Self {
+            sessions: control.sessions.clone(),
+            lease: control.lease.clone(),
+            verifier: control.verifier.clone(),
+            out,
+            beat,
+            sequence: 0,
+            unanswered: VecDeque::from([(0, sent)]),
+            warm,
+            told: HashMap::new(),
+        };
+        if let Some(keys) = welcome.signing_keys {
+            stream.take_keys(&keys.jwks);
+        }
+        control.welcomed.send_replace(true);
+        Ok((stream, inbound))
+    }
+
+    fn take(&mut self, message: Message, reconnect: &mut Reconnect) -> Result<(), Broken> {
+        match message {
+            Message::Lease(lease) => {
+                let valid = Duration::from_millis(lease.valid_ms.into());
+                self.answered(lease.sequence, valid);
+                reconnect.succeeded();
+            }
+            Message::Assign(assign) => {
+                if !self.lease.live() {
+                    // The hub repeats it if this agent is still the one to run it.
+                    warn!(session = assign.session_id, "no session is started without a lease");
+                    return Ok(());
+                }
+                self.sessions.assign(messages::order(assign).map_err(|_| Broken::Protocol)?);
+            }
+            Message::Release(release) => {
+                let id = release.session_id.parse().map_err(|_| Broken::Protocol)?;
+                let reason = release.reason.parse().unwrap_or(EndReason::Released);
+                self.release(id, &Ending::new(reason, ""))?;
+            }
+            Message::Acknowledge(acknowledge) => {
+                let id = acknowledge.session_id.parse().map_err(|_| Broken::Protocol)?;
+                self.sessions.registry().acknowledged(id);
+                self.told.remove(&id);
+            }
+            Message::SigningKeys(keys) => self.take_keys(&keys.jwks),
+            // The hub places nothing here any more; what runs goes on.
+            Message::Drain(_) => info!("the hub drains this agent"),
+            Message::Welcome(_) => return Err(Broken::Protocol),
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, sequence: u64, valid: Duration) {
+        while let Some(&(oldest, sent)) = self.unanswered.front()
+            && oldest <= sequence
+        {
+            self.unanswered.pop_front();
+            if oldest == sequence {
+                self.lease.grant(sent, valid);
+            }
+        }
+    }
+
+    fn release(&mut self, id: SessionId, ending: &Ending) -> Result<(), Broken> {
+        match self.sessions.registry().state(id) {
+            Some(State::Launching | State::Running) => {
+                self.sessions.registry().end(id, ending);
+                Ok(())
+            }
+            Some(State::Ended(outcome)) => self.send(messages::ended(id, &outcome.ending)),
+            None => self.send(messages::ended(id, ending)),
+        }
+    }
+
+    fn report(&mut self, report: Report) -> Result<(), Broken> {
+        match report {
+            Report::Running(id) => self.send(messages::running(id)),
+            Report::Ended(id) => {
+                let Some(State::Ended(outcome)) = self.sessions.registry().state(id) else {
+                    return Ok(());
+                };
+                // First, so that the final totals are there when the session is over.
+                if self.told.get(&id) != Some(&outcome.usage) && outcome.usage != Usage::default() {
+                    self.send(messages::usage([(id, outcome.usage)]))?;
+                    self.told.insert(id, outcome.usage);
+                }
+                self.send(messages::ended(id, &outcome.ending))
+            }
+        }
+    }
+
+    /// Asks for the lease. If the last time was not answered yet, this stream is dead.
+    fn beat(&mut self, warm: u32) -> Result<(), Broken> {
+        let patience = self.beat.period() / 2; // it may have been asked out of turn just now
+        match self.unanswered.front() {
+            Some((_, sent)) if sent.elapsed() > patience => Err(Broken::Unanswered),
+            _ => self.ask(warm),
+        }
+    }
+
+    /// Placement prefers agents with idle browsers: it hears at once whether there are any.
+    fn warm_is(&mut self, warm: u32) -> Result<(), Broken> {
+        if (warm == 0) == (self.warm == 0) { Ok(()) } else { self.ask(warm) }
+    }
+
+    fn ask(&mut self, warm: u32) -> Result<(), Broken> {
+        self.sequence += 1;
+        self.warm = warm;
+        self.unanswered.push_back((self.sequence, BootTime::now()));
+        self.send(messages::heartbeat(self.sequence, warm))
+    }
+
+    /// Tells what usage is new, and what the hub has not acknowledged yet.
+    fn tell(&mut self) -> Result<(), Broken> {
+        let mut news = self.sessions.registry().usage();
+        news.retain(|(id, usage)| self.told.insert(*id, *usage) != Some(*usage));
+        if !news.is_empty() {
+            self.send(messages::usage(news))?;
+        }
+        for (id, state) in self.sessions.registry().inventory() {
+            if let State::Ended(outcome) = state {
+                self.send(messages::ended(id, &outcome.ending))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_keys(&self, jwks: &str) {
+        if let Err(error) = self.verifier.replace(jwks) {
+            warn!(%error, "the hub sent keys that cannot be used; the former ones stay");
+        }
+    }
+
+    fn send(&self, message: FromAgent) -> Result<(), Broken> {
+        self.out.try_send(message).map_err(|_| Broken::Behind)
+    }
+}
+
+/// Opens a connection without any delay for small messages.
+async fn dial(hub_url: &str) -> Result<Channel, Broken> {
+    Endpoint::from_shared(hub_url.to_owned())
+        .map_err(Broken::Address)?
+        .tcp_nodelay(true)
+        .connect_timeout(ATTACH_LIMIT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+        .map_err(Broken::Unreachable)
+}

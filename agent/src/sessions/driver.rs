@@ -1,0 +1,262 @@
+//! The task that owns one session: launch, lend, end, clean up, report.
+
+use std::{process::ExitStatus, sync::Arc, time::Duration};
+
+use proto::session::EndReason;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    Ending, Lent, Order, Outcome, Report, Source,
+    registry::{Entry, Phase},
+};
+use crate::cdp::{Mux, Usage};
+
+/// How often a browser is asked whether it lives.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take to answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+/// How long clients may take what is in flight when their session ends.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// How long a launch that no one wants any more may take before it is torn down half-way.
+const LAUNCH_GRACE: Duration = Duration::from_secs(3);
+/// How long after its pipe a browser's process may take to exit; only its status is wanted.
+const EXIT_GRACE: Duration = Duration::from_millis(300);
+
+/// One session, and its slot.
+pub(super) struct Driver {
+    order: Order,
+    entry: Arc<Entry>,
+    slot: Option<OwnedSemaphorePermit>,
+    source: Arc<dyn Source>,
+    reports: mpsc::UnboundedSender<Report>,
+    wish: watch::Receiver<Option<Ending>>,
+}
+
+impl Driver {
+    pub fn new(
+        order: Order,
+        entry: Arc<Entry>,
+        slot: OwnedSemaphorePermit,
+        source: Arc<dyn Source>,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Self {
+        let wish = entry.wish.subscribe();
+        Self { order, entry, slot: Some(slot), source, reports, wish }
+    }
+
+    /// Runs the session to its end. Returns when nothing of it is left.
+    pub async fn run(mut self) {
+        let source = self.source.clone();
+        let options = self.order.options.clone();
+        let mut launching = source.take(&options);
+        let launched = tokio::select! {
+            launched = &mut launching => launched.map_err(|error| {
+                warn!(%error, "the browser could not be started");
+                Ending::new(EndReason::LaunchFailed, error)
+            }),
+            ending = self.called_off() => Err(ending),
+        };
+        let (ending, browser) = match launched {
+            Ok(mut browser) => (self.serve(&mut *browser).await, Some(browser)),
+            Err(ending) => {
+                self.over(ending.reason);
+                let late = match ending.reason {
+                    EndReason::LaunchFailed => None,
+                    _ => timeout(LAUNCH_GRACE, launching).await.ok().and_then(Result::ok),
+                };
+                (ending, late)
+            }
+        };
+        self.over(ending.reason);
+        let usage = match browser {
+            Some(browser) => clean_up(browser, ending.reason).await,
+            None => Usage::default(),
+        };
+        info!(reason = %ending.reason, detail = ending.detail, "session over");
+        self.finish(Outcome { ending, usage });
+    }
+
+    /// Lends the browser to clients until something ends the session.
+    async fn serve(&mut self, browser: &mut dyn Lent) -> Ending {
+        let mux = browser.mux();
+        let clients = mux.clients();
+        self.entry.phase.send_replace(Phase::Running(mux.clone()));
+        self.report(Report::Running(self.order.id));
+        let keep_alive = self.order.keep_alive;
+        tokio::select! {
+            ending = self.called_off() => ending,
+            () = idle(clients, keep_alive) => Ending::new(EndReason::Idle, ""),
+            status = browser.exited() => {
+                // What it still said is in the pipe, and clients get that first.
+                let _ = timeout(EXIT_GRACE, mux.closed()).await;
+                gone(&mux, Some(status))
+            }
+            () = mux.closed() => {
+                gone(&mux, timeout(EXIT_GRACE, browser.exited()).await.ok())
+            }
+            () = unresponsive(&mux) => {
+                Ending::new(EndReason::BrowserCrashed, "the browser does not answer")
+            }
+        }
+    }
+
+    /// Waits until someone wants the session to end, or its deadline.
+    async fn called_off(&mut self) -> Ending {
+        tokio::select! {
+            ending = wished(&mut self.wish) => ending,
+            () = sleep_until(self.order.deadline) => Ending::new(EndReason::Deadline, ""),
+        }
+    }
+
+    fn over(&self, reason: EndReason) {
+        self.entry.phase.send_replace(Phase::Over(reason));
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.slot = None; // before the report: the hub may fill it at once
+        if self.entry.outcome.set(outcome).is_ok() {
+            self.report(Report::Ended(self.order.id));
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // No one listens only when the agent is about to exit.
+        let _ = self.reports.send(report);
+    }
+}
+
+impl Drop for Driver {
+    /// However the task ends, also by a panic, the session does.
+    fn drop(&mut self) {
+        if self.entry.outcome.get().is_none() {
+            let ending = Ending::new(EndReason::AgentLost, "the agent failed to run the session");
+            self.over(ending.reason);
+            self.finish(Outcome { ending, usage: Usage::default() });
+        }
+    }
+}
+
+async fn wished(wish: &mut watch::Receiver<Option<Ending>>) -> Ending {
+    let wished = wish.wait_for(Option::is_some).await.ok().and_then(|wish| wish.clone());
+    match wished {
+        Some(ending) => ending,
+        // Never: the entry holds the sender, and the session's task holds the entry.
+        None => std::future::pending().await,
+    }
+}
+
+/// Clients are flushed and closed while the browser is torn down: neither waits for the other.
+async fn clean_up(browser: Box<dyn Lent>, reason: EndReason) -> Usage {
+    let mux = browser.mux();
+    mux.end(reason);
+    let drained = timeout(DRAIN_LIMIT, mux.drained());
+    let (drained, ()) = tokio::join!(drained, browser.close());
+    if drained.is_err() {
+        warn!("a client did not take its last messages in time");
+    }
+    mux.usage()
+}
+
+/// Waits until clients were there and the last has been gone for `keep_alive`.
+async fn idle(mut clients: watch::Receiver<usize>, keep_alive: Duration) {
+    // Any change means that a client came, even if it has left again meanwhile: so a change
+    // from before this line must still count.
+    let mut any = *clients.borrow() > 0;
+    loop {
+        let changed = if any && *clients.borrow_and_update() == 0 {
+            tokio::select! {
+                () = sleep(keep_alive) => return,
+                changed = clients.changed() => changed,
+            }
+        } else {
+            clients.changed().await
+        };
+        if changed.is_err() {
+            return std::future::pending().await; // the mux is gone: others see why
+        }
+        any = true;
+    }
+}
+
+/// Why a browser went that no one here ended.
+fn gone(mux: &Mux, status: Option<ExitStatus>) -> Ending {
+    if mux.closed_by_client() {
+        return Ending::new(EndReason::ClosedByClient, "");
+    }
+    let detail = match status {
+        Some(status) => format!("the browser ended: {status}"),
+        None => "the browser closed its pipe".to_owned(),
+    };
+    Ending::new(EndReason::BrowserCrashed, detail)
+}
+
+/// Waits until the browser has stopped to answer.
+async fn unresponsive(mux: &Mux) {
+    loop {
+        sleep(PROBE_EVERY).await;
+        let asked = Instant::now();
+        let probe = mux.command("Browser.getVersion", serde_json::json!({}));
+        match timeout(PROBE_LIMIT, probe).await {
+            Ok(Ok(_)) => (),
+            // The pipe ended; whoever waits for that knows more. If no one sees it, it counts.
+            Ok(Err(_)) => return sleep(PROBE_LIMIT.saturating_sub(asked.elapsed())).await,
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::testing::soon;
+
+    const SHORT: Duration = Duration::from_millis(30);
+
+    #[tokio::test]
+    async fn before_the_first_client_a_session_is_not_idle() {
+        let clients = watch::Sender::new(0);
+        assert!(timeout(SHORT * 3, idle(clients.subscribe(), SHORT)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_session_is_idle_when_its_last_client_has_been_gone_for_long_enough() {
+        let clients = watch::Sender::new(0);
+        let waiting = idle(clients.subscribe(), SHORT);
+        tokio::pin!(waiting);
+        clients.send_replace(2);
+        assert!(timeout(SHORT * 3, &mut waiting).await.is_err(), "clients are there");
+        clients.send_replace(1);
+        clients.send_replace(0);
+        let left = Instant::now();
+        soon(waiting).await;
+        assert!(left.elapsed() >= SHORT);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_was_there_only_briefly_counts() {
+        let clients = watch::Sender::new(0);
+        let waiting = idle(clients.subscribe(), SHORT);
+        clients.send_replace(1);
+        clients.send_replace(0);
+        soon(waiting).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_back_starts_the_time_anew() {
+        let clients = watch::Sender::new(1);
+        let keep_alive = SHORT * 4;
+        let waiting = idle(clients.subscribe(), keep_alive);
+        tokio::pin!(waiting);
+        clients.send_replace(0);
+        assert!(timeout(SHORT * 2, &mut waiting).await.is_err());
+        clients.send_replace(1);
+        clients.send_replace(0);
+        let left = Instant::now();
+        soon(waiting).await;
+        assert!(left.elapsed() >= keep_alive - Duration::from_millis(1));
+    }
+}

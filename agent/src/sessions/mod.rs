@@ -1,0 +1,140 @@
+//! The sessions of this agent. One task owns one session and alone changes its phase;
+//! others ask it to end and watch.
+//!
+//! ```text
+//! Launching ──▶ Running ──▶ Over ──▶ reported ──▶ acknowledged
+//!     └──────────────────────▲
+//! ```
+//!
+//! Over is told to clients at once. The report to the hub follows when the browser, its
+//! files and its slot are gone, and is repeated until the hub has acknowledged it.
+
+mod browsers;
+mod driver;
+mod registry;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::{process::ExitStatus, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use proto::{id::SessionId, session::EndReason};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+pub(crate) use self::registry::{Outcome, State};
+pub use self::registry::{Phase, Registry};
+use crate::{browser::LaunchOptions, cdp::Mux};
+
+/// How long a session without keep-alive waits for its client to come back.
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(10);
+
+/// A session to run, as the hub asked for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub id: SessionId,
+    /// When it ends by this process's clock. The control plane judges it too.
+    pub deadline: Instant,
+    /// How long it outlives its last client.
+    pub keep_alive: Duration,
+    pub options: LaunchOptions,
+    /// W3C trace context of the request that made it; empty: none.
+    pub traceparent: String,
+}
+
+/// Why a session is to end, or has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub reason: EndReason,
+    /// More than the reason's own message, or empty.
+    pub detail: String,
+}
+
+impl Ending {
+    pub fn new(reason: EndReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// News for the hub. Only a hint that the registry has changed: what is said is read there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Report {
+    Running(SessionId),
+    Ended(SessionId),
+}
+
+/// Where browsers come from: the warm pool, or a fake in the tests.
+pub(crate) trait Source: Send + Sync {
+    fn take<'a>(
+        &'a self,
+        options: &'a LaunchOptions,
+    ) -> BoxFuture<'a, Result<Box<dyn Lent>, String>>;
+}
+
+/// A browser lent to one session.
+pub(crate) trait Lent: Send {
+    fn mux(&self) -> Arc<Mux>;
+    /// Waits until its process has ended. Cancel-safe.
+    fn exited(&mut self) -> BoxFuture<'_, ExitStatus>;
+    /// Ends every process of it and removes its directory.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Starts sessions, each in a task of its own.
+pub(crate) struct Sessions {
+    registry: Arc<Registry>,
+    source: Arc<dyn Source>,
+    drivers: TaskTracker,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+impl Sessions {
+    /// The reports come out of the receiver, in order. A session makes at most two.
+    pub fn new(
+        registry: Arc<Registry>,
+        source: Arc<dyn Source>,
+    ) -> (Self, mpsc::UnboundedReceiver<Report>) {
+        let (reports, receiver) = mpsc::unbounded_channel();
+        (Self { registry, source, drivers: TaskTracker::new(), reports }, receiver)
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Runs a session. One that is known is left as it is, and what is known of it is
+    /// reported again: the hub asks because it missed that.
+    pub fn assign(&self, order: Order) {
+        let id = order.id;
+        match self.registry.admit(&order) {
+            Ok((entry, slot)) => {
+                let span = tracing::info_span!("session", %id, traceparent = %order.traceparent);
+                let driver = driver::Driver::new(
+                    order,
+                    entry,
+                    slot,
+                    self.source.clone(),
+                    self.reports.clone(),
+                );
+                self.drivers.spawn(driver.run().instrument(span));
+            }
+            Err(State::Launching) => (),
+            Err(State::Running) => self.report(Report::Running(id)),
+            Err(State::Ended(_)) => self.report(Report::Ended(id)),
+        }
+    }
+
+    /// Waits until no session's task is left. The registry must have been closed.
+    pub async fn finished(&self) {
+        self.drivers.close();
+        self.drivers.wait().await;
+    }
+
+    fn report(&self, report: Report) {
+        // No one listens only when the agent is about to exit.
+        let _ = self.reports.send(report);
+    }
+}

@@ -1,0 +1,256 @@
+//! All sessions that this agent knows of: running ones, and ended ones until their deadline,
+//! so that a late client hears "over" and a late assignment starts nothing.
+//!
+//! Never more sessions at once than the capacity: a slot is a permit that the session's task
+//! holds until its browser is gone.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use dashmap::{DashMap, mapref::entry::Entry as Slot};
+use proto::{id::SessionId, session::EndReason};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
+
+use super::{Ending, Order};
+use crate::cdp::{Mux, Usage};
+
+/// How many acknowledged sessions are remembered; the one with the nearest deadline goes first.
+const REMEMBERED: usize = 65_536;
+
+/// What a session is doing, for those who want to reach its browser.
+#[derive(Clone)]
+pub enum Phase {
+    /// Its browser starts.
+    Launching,
+    /// Its browser takes clients.
+    Running(Arc<Mux>),
+    /// It takes no more clients.
+    Over(EndReason),
+}
+
+/// What a session is doing, for the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Launching,
+    Running,
+    /// Its browser is gone with all it left.
+    Ended(Outcome),
+}
+
+/// How a session ended, and what it had used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub ending: Ending,
+    pub usage: Usage,
+}
+
+/// One session that the hub has not acknowledged the end of.
+pub(crate) struct Entry {
+    /// Set by the session's task alone.
+    pub phase: watch::Sender<Phase>,
+    /// Set once, by whoever first wants the session to end.
+    pub wish: watch::Sender<Option<Ending>>,
+    /// Set once, when everything is gone.
+    pub outcome: OnceLock<Outcome>,
+    deadline: Instant,
+}
+
+impl Entry {
+    fn new(order: &Order) -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Launching),
+            wish: watch::Sender::new(None),
+            outcome: OnceLock::new(),
+            deadline: order.deadline,
+        }
+    }
+
+    fn state(&self) -> State {
+        match (self.outcome.get(), &*self.phase.borrow()) {
+            (Some(outcome), _) => State::Ended(outcome.clone()),
+            (None, Phase::Launching) => State::Launching,
+            // Ending counts as running until nothing is left.
+            (None, _) => State::Running,
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match (self.outcome.get(), &*self.phase.borrow()) {
+            (Some(outcome), _) => Some(outcome.usage),
+            (None, Phase::Running(mux)) => Some(mux.usage()),
+            (None, _) => None,
+        }
+    }
+
+    /// Asks the session to end; the first reason counts.
+    pub fn end(&self, ending: &Ending) {
+        self.wish.send_if_modified(|wish| {
+            let first = wish.is_none();
+            wish.get_or_insert_with(|| ending.clone());
+            first
+        });
+    }
+}
+
+/// All sessions that this agent knows of.
+pub struct Registry {
+    open: DashMap<SessionId, Arc<Entry>>,
+    over: std::sync::Mutex<Over>,
+    slots: Arc<Semaphore>,
+    /// No new session is started any more.
+    closed: AtomicBool,
+    /// The last open session was acknowledged.
+    settled: Notify,
+}
+
+/// Acknowledged sessions, until their deadline.
+#[derive(Default)]
+struct Over {
+    reasons: HashMap<SessionId, EndReason>,
+    by_deadline: BTreeSet<(Instant, SessionId)>,
+}
+
+impl Over {
+    fn remember(&mut self, id: SessionId, reason: EndReason, deadline: Instant) {
+        let now = Instant::now();
+        while let Some(&(first, old)) = self.by_deadline.first()
+            && (first <= now || self.by_deadline.len() >= REMEMBERED)
+        {
+            self.by_deadline.pop_first();
+            self.reasons.remove(&old);
+        }
+        if deadline > now && self.reasons.insert(id, reason).is_none() {
+            self.by_deadline.insert((deadline, id));
+        }
+    }
+}
+
+impl Registry {
+    /// With room for `capacity` sessions at once.
+    pub fn new(capacity: u32) -> Arc<Self> {
+        Arc::new(Self {
+            open: DashMap::new(),
+            over: std::sync::Mutex::default(),
+            slots: Arc::new(Semaphore::new(capacity as usize)),
+            closed: AtomicBool::new(false),
+            settled: Notify::new(),
+        })
+    }
+
+    /// Follows a session; `None` when it is not known here. A session that is over stays
+    /// known until its deadline.
+    pub fn watch(&self, id: SessionId) -> Option<watch::Receiver<Phase>> {
+        // In this order: an acknowledged session enters `over` before it leaves `open`.
+        if let Some(entry) = self.open.get(&id) {
+            return Some(entry.phase.subscribe());
+        }
+        self.remembered(id).map(|reason| watch::channel(Phase::Over(reason)).1)
+    }
+
+    /// Takes up a new session, with its slot, or says what is known of it. Without room
+    /// the session counts as one whose launch failed: the hub tries another agent.
+    pub(super) fn admit(&self, order: &Order) -> Result<(Arc<Entry>, OwnedSemaphorePermit), State> {
+        let slot = match self.open.entry(order.id) {
+            Slot::Occupied(known) => return Err(known.get().state()),
+            Slot::Vacant(slot) => slot,
+        };
+        if let Some(reason) = self.remembered(order.id) {
+            return Err(State::Ended(Outcome {
+                ending: Ending::new(reason, ""),
+                usage: Usage::default(),
+            }));
+        }
+        let entry = Arc::new(Entry::new(order));
+        slot.insert(entry.clone());
+        let refusal = if self.closed.load(Ordering::SeqCst) {
+            "the agent is stopping"
+        } else {
+            match self.slots.clone().try_acquire_owned() {
+                Ok(permit) => return Ok((entry, permit)),
+                Err(_) => "the agent has no room",
+            }
+        };
+        let ending = Ending::new(EndReason::LaunchFailed, refusal);
+        let outcome = Outcome { ending, usage: Usage::default() };
+        entry.phase.send_replace(Phase::Over(EndReason::LaunchFailed));
+        let outcome = entry.outcome.get_or_init(|| outcome).clone();
+        Err(State::Ended(outcome))
+    }
+
+    /// What is known of one session.
+    pub(crate) fn state(&self, id: SessionId) -> Option<State> {
+        let open = self.open.get(&id).map(|entry| entry.state());
+        open.or_else(|| {
+            let ending = Ending::new(self.remembered(id)?, "");
+            Some(State::Ended(Outcome { ending, usage: Usage::default() }))
+        })
+    }
+
+    /// Everything that the hub has not acknowledged the end of.
+    pub(crate) fn inventory(&self) -> Vec<(SessionId, State)> {
+        self.open.iter().map(|entry| (*entry.key(), entry.state())).collect()
+    }
+
+    /// Running totals of all sessions that have some.
+    pub(crate) fn usage(&self) -> Vec<(SessionId, Usage)> {
+        self.open.iter().filter_map(|entry| Some((*entry.key(), entry.usage()?))).collect()
+    }
+
+    /// Asks a session to end; `false` when it is not open here.
+    pub(crate) fn end(&self, id: SessionId, ending: &Ending) -> bool {
+        self.open.get(&id).map(|entry| entry.end(ending)).is_some()
+    }
+
+    /// Asks every session to end.
+    pub(crate) fn end_all(&self, ending: &Ending) {
+        for entry in &self.open {
+            entry.end(ending);
+        }
+    }
+
+    /// Starts no session any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The hub knows that the session has ended.
+    pub(crate) fn acknowledged(&self, id: SessionId) {
+        let ended = self
+            .open
+            .get(&id)
+            .and_then(|entry| Some((entry.outcome.get()?.ending.reason, entry.deadline)));
+        let Some((reason, deadline)) = ended else { return };
+        self.lock_over().remember(id, reason, deadline);
+        self.open.remove(&id);
+        if self.open.is_empty() {
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Waits until no session is open: all ended and acknowledged.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.open.is_empty() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    fn remembered(&self, id: SessionId) -> Option<EndReason> {
+        self.lock_over().reasons.get(&id).copied()
+    }
+
+    fn lock_over(&self) -> std::sync::MutexGuard<'_, Over> {
+        self.over.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,137 @@
+//! Browsers that are nothing but a pipe, for tests.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use proto::id::SessionId;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+
+use super::{Lent, Order, Source};
+use crate::{browser::LaunchOptions, cdp::Mux};
+
+/// Launches fakes: one for each permit, and errors while `broken`.
+pub(crate) struct Fakes {
+    pub permits: Semaphore,
+    pub broken: std::sync::atomic::AtomicBool,
+    /// Turns true to kill every browser.
+    pub killed: watch::Sender<bool>,
+    /// Browsers that were launched and not closed.
+    pub open: Arc<AtomicUsize>,
+}
+
+impl Fakes {
+    /// With as many browsers as anyone wants.
+    pub fn new() -> Arc<Self> {
+        Self::with_permits(1_000)
+    }
+
+    pub fn with_permits(permits: usize) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Semaphore::new(permits),
+            broken: false.into(),
+            killed: watch::Sender::new(false),
+            open: Arc::default(),
+        })
+    }
+
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+}
+
+impl Source for Fakes {
+    fn take<'a>(
+        &'a self,
+        _options: &'a LaunchOptions,
+    ) -> BoxFuture<'a, Result<Box<dyn Lent>, String>> {
+        async move {
+            self.permits.acquire().await.expect("never closed").forget();
+            if self.broken.load(Ordering::SeqCst) {
+                return Err("exit code 1: no display".to_owned());
+            }
+            self.open.fetch_add(1, Ordering::SeqCst);
+            let (to_chrome, commands) = pipe::pipe().expect("a pipe");
+            let (answers, from_chrome) = pipe::pipe().expect("a pipe");
+            tokio::spawn(answer(commands, answers));
+            let mux = Mux::start(from_chrome, to_chrome);
+            let (killed, open) = (self.killed.subscribe(), self.open.clone());
+            Ok(Box::new(Fake { mux, killed, open }) as Box<dyn Lent>)
+        }
+        .boxed()
+    }
+}
+
+/// Answers every command with an empty result, until the pipe closes.
+async fn answer(mut commands: pipe::Receiver, mut answers: pipe::Sender) {
+    let mut buffer = Vec::new();
+    while commands.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+        while let Some(end) = buffer.iter().position(|&byte| byte == 0) {
+            let message: Vec<u8> = buffer.drain(..=end).collect();
+            let message: serde_json::Value =
+                serde_json::from_slice(&message[..end]).expect("the mux writes JSON");
+            let reply = serde_json::json!({ "id": message["id"], "result": {} });
+            if answers.write_all(format!("{reply}\0").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+struct Fake {
+    mux: Arc<Mux>,
+    killed: watch::Receiver<bool>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Lent for Fake {
+    fn mux(&self) -> Arc<Mux> {
+        self.mux.clone()
+    }
+
+    fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {
+        async {
+            let killed = self.killed.wait_for(|killed| *killed).await.is_ok();
+            if !killed {
+                std::future::pending::<()>().await;
+            }
+            ExitStatus::from_raw(9)
+        }
+        .boxed()
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        async move {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        }
+        .boxed()
+    }
+}
+
+/// An order for a new session that may run for a minute.
+pub(crate) fn order() -> Order {
+    Order {
+        id: SessionId::generate(),
+        deadline: Instant::now() + Duration::from_secs(60),
+        keep_alive: Duration::from_secs(10),
+        options: LaunchOptions { viewport: (1280, 720), user_agent: None },
+        traceparent: String::new(),
+    }
+}
+
+/// Waits for something that must happen soon.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(10), future).await.expect("it did not happen")
+}

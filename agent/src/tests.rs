@@ -1,0 +1,61 @@
+//! The whole agent with real browsers, against a hub that the test plays.
+
+use std::{path::Path, time::Duration};
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::{control::testing, sessions::testing::soon};
+
+const CHROMIUM: &str = "/usr/lib/chromium/chromium";
+
+fn config(data_dir: &Path, hub_url: String) -> Config {
+    Config {
+        data_dir: data_dir.to_owned(),
+        region: "local".parse().unwrap(),
+        capacity: 2,
+        warm: 1,
+        browser: CHROMIUM.into(),
+        hub_url,
+        join_token: "join".to_owned(),
+        data_plane_url: "ws://127.0.0.1:1".to_owned(),
+        no_sandbox: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_lends_warm_browsers_and_leaves_nothing_when_it_stops() {
+    let data_dir = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let (hub_url, mut streams) = testing::hub().await;
+    let stop = CancellationToken::new();
+    let agent = Agent::start(config(data_dir.path(), hub_url), stop.clone()).await.unwrap();
+    let mut stream = soon(streams.recv()).await.unwrap();
+    let hello = stream.hello().await;
+    assert!(hello.browser_version.contains('/'), "{}", hello.browser_version);
+    stream.welcome(30_000, 60_000);
+    soon(agent.ready().wait_for(|ready| *ready)).await.unwrap();
+
+    let assigned = Instant::now();
+    let released = stream.assign();
+    assert_eq!(stream.said_running().await, released);
+    let took = assigned.elapsed();
+    assert!(took < Duration::from_millis(100), "a warm browser took {took:?}");
+    stream.release(released, "released");
+    assert_eq!(stream.said_ended().await, (released, "released".to_owned()));
+    stream.acknowledge(released);
+
+    let running = stream.assign();
+    assert_eq!(stream.said_running().await, running);
+    stop.cancel();
+    assert_eq!(stream.said_ended().await, (running, "agent_lost".to_owned()));
+    stream.acknowledge(running);
+    soon(agent.stopped()).await;
+    let left: Vec<_> = std::fs::read_dir(data_dir.path().join("browsers"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
