@@ -1,0 +1,212 @@
+//! The service that agents attach to, and the streams that are open on this replica.
+
+use std::{sync::Arc, time::Duration};
+
+use dashmap::{DashMap, mapref::entry::Entry};
+use proto::{
+    agent::{FromAgent, FromHub, Hello, from_agent::Message, hub_server},
+    id::{AgentId, InstanceId, SessionId},
+    session::EndReason,
+};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{error, info, warn};
+
+use super::{
+    messages,
+    store::{self, Registration},
+    stream::Stream,
+};
+use crate::{
+    app::App,
+    sessions::{self, SessionRow},
+};
+
+/// How long an agent may take to say hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// Messages that may wait to be sent. An agent that does not take them is as good as gone.
+const OUTGOING: usize = 4_096;
+
+/// The agents whose streams end on this replica. What is pushed here is only faster than the
+/// streams' own look at the database; it may be lost.
+#[derive(Clone, Default)]
+pub struct Hub {
+    open: Arc<DashMap<AgentId, Open>>,
+}
+
+/// An agent's open stream, to push to. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Open {
+    pub agent: AgentId,
+    pub instance: InstanceId,
+    /// Grows with every stream of the agent, over all replicas.
+    pub epoch: u64,
+    /// Cancelled when the stream is to end.
+    pub cut: CancellationToken,
+    out: mpsc::Sender<Result<FromHub, Status>>,
+}
+
+impl Open {
+    /// Queues a message. If there is no room for it the stream ends, and the agent's next
+    /// hello mends what was lost.
+    pub fn send(&self, message: FromHub) {
+        if self.out.try_send(Ok(message)).is_err() {
+            self.cut.cancel();
+        }
+    }
+
+    /// Ends the stream with a status, if there is room to say it.
+    pub fn refuse(&self, status: Status) {
+        let _ = self.out.try_send(Err(status));
+        self.cut.cancel();
+    }
+}
+
+impl Hub {
+    /// Tells an agent to run a session.
+    pub fn assign(&self, agent: AgentId, session: &SessionRow) {
+        self.push(agent, || messages::assign(session));
+    }
+
+    /// Tells an agent to end a session.
+    pub fn release(&self, agent: AgentId, session: SessionId, reason: EndReason) {
+        self.push(agent, || messages::release(session, reason));
+    }
+
+    /// Tells every agent which keys sign connect tokens now.
+    pub fn keys_changed(&self, jwks: &str) {
+        for open in self.open.iter() {
+            open.send(messages::signing_keys(jwks));
+        }
+    }
+
+    fn push(&self, agent: AgentId, message: impl FnOnce() -> FromHub) {
+        if let Some(open) = self.open.get(&agent) {
+            open.send(message());
+        }
+    }
+
+    /// Whether this very run of an agent has its stream here.
+    fn has(&self, agent: AgentId, instance: InstanceId) -> bool {
+        self.open.get(&agent).is_some_and(|open| open.instance == instance)
+    }
+
+    /// From now on pushes go to this stream; an older one of the same agent ends.
+    fn add(&self, stream: &Open) {
+        match self.open.entry(stream.agent) {
+            Entry::Occupied(newer) if newer.get().epoch > stream.epoch => stream.cut.cancel(),
+            Entry::Occupied(mut older) => {
+                older.get().refuse(Status::aborted("the agent has a newer stream"));
+                older.insert(stream.clone());
+            }
+            Entry::Vacant(place) => {
+                place.insert(stream.clone());
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, stream: &Open) {
+        self.open.remove_if(&stream.agent, |_, open| open.epoch == stream.epoch);
+    }
+}
+
+/// The agent protocol's service.
+pub struct Service {
+    app: App,
+    stop: CancellationToken,
+}
+
+impl Service {
+    /// Streams end with `stop`.
+    pub fn new(app: App, stop: CancellationToken) -> Self {
+        Self { app, stop }
+    }
+
+    async fn welcome(&self, hello: &Hello) -> Result<(Open, Outgoing), Status> {
+        if !same(&hello.join_token, &self.app.config.join_token) {
+            return Err(Status::unauthenticated("the join token is wrong"));
+        }
+        let agent = messages::registration(hello)?;
+        let epoch = self.register(&agent).await?;
+        info!(agent = %agent.id, region = %agent.region, epoch, capacity = agent.capacity, "agent attached");
+        let (out, outgoing) = mpsc::channel(OUTGOING);
+        let cut = self.stop.child_token();
+        let open = Open { agent: agent.id, instance: agent.instance, epoch, cut, out };
+        // Before it takes pushes: the welcome comes first.
+        open.send(messages::welcome(epoch, &self.app.signer.jwks()));
+        open.send(messages::lease(0));
+        self.app.hub.add(&open);
+        self.app.queue.wake(&agent.region);
+        Ok((open, ReceiverStream::new(outgoing)))
+    }
+
+    /// Gives the agent a lease, unless another run of it has one and its stream here.
+    async fn register(&self, agent: &Registration) -> Result<u64, Status> {
+        let registered = async {
+            let mut tx = self.app.db.begin().await?;
+            let now = tx.now_us().await?;
+            let mut lost = sessions::Lost::default();
+            if let Some(former) = store::lock(&mut tx, agent.id).await? {
+                let lives = former.lease_expires_us > now;
+                let other = former.instance != agent.instance;
+                if lives && other && self.app.hub.has(agent.id, former.instance) {
+                    return Ok(None);
+                }
+                if !lives {
+                    // What it ran is over, whoever comes to say so first.
+                    lost = sessions::lost_in(&mut tx, agent.id).await?;
+                }
+            }
+            let epoch = store::register(&mut tx, agent).await?;
+            tx.commit().await?;
+            lost.announce(&self.app);
+            Ok::<_, sqlx::Error>(Some(epoch))
+        };
+        match registered.await {
+            Ok(Some(epoch)) => Ok(epoch),
+            Ok(None) => Err(Status::already_exists("another process attached with this agent id")),
+            Err(error) => {
+                error!(?error, agent = %agent.id, "could not register the agent");
+                Err(Status::unavailable("the database failed"))
+            }
+        }
+    }
+}
+
+type Outgoing = ReceiverStream<Result<FromHub, Status>>;
+
+#[tonic::async_trait]
+impl hub_server::Hub for Service {
+    type AttachStream = Outgoing;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<FromAgent>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        if self.stop.is_cancelled() {
+            return Err(Status::unavailable("this hub is stopping"));
+        }
+        let mut inbound = request.into_inner();
+        let first = timeout(HELLO_LIMIT, inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let Some(FromAgent { message: Some(Message::Hello(hello)) }) = first else {
+            return Err(Status::failed_precondition("the first message must be a hello"));
+        };
+        let (open, outgoing) = self.welcome(&hello).await.inspect_err(|status| {
+            warn!(code = ?status.code(), reason = status.message(), "refused an agent");
+        })?;
+        let stream = Stream::new(self.app.clone(), open);
+        self.app.tasks.spawn(stream.run(inbound, hello.sessions));
+        Ok(Response::new(outgoing))
+    }
+}
+
+/// Compares without telling by its duration where two texts differ.
+fn same(given: &str, expected: &str) -> bool {
+    let [given, expected] = [given, expected].map(Sha256::digest);
+    given.as_slice().ct_eq(expected.as_slice()).into()
+}

@@ -1,0 +1,214 @@
+//! Every route in one place, and how errors look in the OpenAPI document.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, header};
+use utoipa::{
+    IntoResponses, OpenApi, ToSchema,
+    openapi::{
+        Content, Ref, RefOr, ResponseBuilder,
+        response::Response as Documented,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{app::App, health, regions, sessions};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Ventus",
+        description = "Real browsers by API: create a session, drive it with any CDP client through its `connect_url`, release it.\n\nTimes are RFC 3339 in UTC with milliseconds. Every answer has an `X-Request-Id`; a request may bring its own (visible ASCII, at most 128 characters). Errors are problem documents (RFC 9457); their `type` is a page of this server that explains them.",
+    ),
+    components(schemas(ProblemDocument)),
+    tags(
+        (name = "sessions", description = "Browsers lent to you"),
+        (name = "regions", description = "Where sessions can run"),
+        (name = "server", description = "Health and keys of the server itself; open to all"),
+    ),
+)]
+struct Document;
+
+fn documented() -> OpenApiRouter<App> {
+    let mut document = Document::openapi();
+    document.info.license = None;
+    document.components.get_or_insert_default().add_security_scheme(
+        "api_key",
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .bearer_format("vs_<ULID>.<32 characters>")
+                .description(Some(
+                    "An API key. Each operation lists the scope that it needs: `sessions:read` \
+                     or `sessions:write`.",
+                ))
+                .build(),
+        ),
+    );
+    OpenApiRouter::with_openapi(document)
+        .routes(routes!(sessions::create::handler, sessions::list::handler))
+        .routes(routes!(sessions::get::handler, sessions::end::patch, sessions::end::delete))
+        .routes(routes!(sessions::events::handler))
+        .routes(routes!(regions::handler))
+        .routes(routes!(health::health))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::jwks))
+}
+
+/// All routes of the control plane, its own documentation included.
+pub fn router(app: App) -> Router {
+    let (router, document) = documented().split_for_parts();
+    router
+        .layer(axum::middleware::map_response(not_stored))
+        .route("/errors/{slug}", axum::routing::get(health::problem_page))
+        .with_state(app)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+}
+
+/// Answers may hold connect tokens, and are out of date at once anyway.
+async fn not_stored(response: impl IntoResponse) -> Response {
+    let mut response = response.into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The OpenAPI document.
+#[cfg(test)]
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+/// An error (RFC 9457).
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "only described: `proto::problem` writes it")]
+pub struct ProblemDocument {
+    /// The kind of problem: a page of this server that explains it.
+    #[schema(rename = "type", example = "http://127.0.0.1:8080/errors/not-found")]
+    kind: String,
+    /// The same few words for every problem of this kind.
+    #[schema(example = "Not found")]
+    title: String,
+    #[schema(example = 404)]
+    status: u16,
+    /// What is wrong this time.
+    #[schema(example = "no session has this id")]
+    detail: String,
+    /// The path of the request.
+    #[schema(example = "/v1/sessions/01KAW3Y0R5M8T2N6Q4P1C7D9EF")]
+    instance: String,
+    /// Also in the `X-Request-Id` of the answer and in the server's log.
+    #[schema(example = "01KAW3Y4E0S7V2G9J5H8K3M6PQ")]
+    request_id: String,
+    /// Every fault of the request, if it is its content that is wrong.
+    errors: Option<Vec<Fault>>,
+}
+
+/// One fault of a request.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described: `proto::problem` writes it")]
+pub struct Fault {
+    /// JSON pointer into the body, or `?name` for a parameter of the query.
+    #[schema(example = "/viewport/width")]
+    pointer: String,
+    /// What is wrong with it.
+    #[schema(example = "must be an integer from 100 to 7680")]
+    detail: String,
+}
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident { $($status:literal $meaning:literal)+ })+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Documented>> {
+                BTreeMap::from([$(($status.to_owned(), refusal($meaning)),)+])
+            }
+        }
+    )+};
+}
+
+refusals! {
+    /// How every authenticated operation can fail.
+    Failure {
+        "400" "The request is malformed: `errors` lists every fault"
+        "401" "The API key is missing, malformed, unknown or revoked"
+        "403" "The API key lacks the scope"
+        "500" "The server failed; its log says more"
+        "503" "The database does not answer; `Retry-After` says when to try again"
+    }
+    /// How operations on one session can fail as well.
+    NoSuchSession {
+        "404" "No session of this workspace has this id"
+    }
+    /// How operations with a body can fail as well.
+    BodyFailure {
+        "413" "The body is too large"
+        "415" "The body is not `application/json`"
+        "422" "The body makes no sense: `errors` lists every fault"
+    }
+    /// How operations that need a slot can fail as well.
+    NoCapacity {
+        "503" "No slot became free in time, or no browser could be started; `Retry-After` says when to try again"
+    }
+}
+
+fn refusal(meaning: &str) -> RefOr<Documented> {
+    let schema = Ref::from_schema_name("Problem");
+    ResponseBuilder::new()
+        .description(meaning)
+        .content("application/problem+json", Content::new(Some(schema)))
+        .build()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a change of the API: `UPDATE_OPENAPI=1 cargo nextest run -p control-plane openapi`.
+    #[test]
+    fn the_openapi_file_is_what_the_code_says() {
+        const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let built = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(PATH, &built).unwrap();
+        }
+        let committed = std::fs::read_to_string(PATH).unwrap_or_default();
+        assert!(built == committed, "control-plane/openapi.json is not up to date");
+    }
+
+    #[test]
+    fn every_operation_is_described_and_says_what_it_needs() {
+        let document = serde_json::to_value(document()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let name = format!("{method} {path}");
+                assert!(operation["summary"].is_string(), "{name}");
+                assert!(operation["operationId"].is_string(), "{name}");
+                assert!(operation["security"].is_array(), "{name}");
+                let responses = operation["responses"].as_object().unwrap();
+                let open = operation["security"] == serde_json::json!([{}]);
+                assert_eq!(open, !responses.contains_key("401"), "{name}");
+                for (status, response) in responses {
+                    assert!(response["description"].is_string(), "{name} {status}");
+                    if status.as_str() >= "400" {
+                        assert!(
+                            response["content"]["application/problem+json"].is_object(),
+                            "{name} {status}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What every handler and task of a replica shares.
+
+use std::{ops::Deref, sync::Arc};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    agents::hub::Hub,
+    config::Config,
+    db::Db,
+    secrets::Secrets,
+    sessions::{changes::Changes, idempotency::Turns, queue::Queue},
+    signing::Signer,
+};
+
+/// One replica. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// The store.
+    pub db: Db,
+    /// What the replica was started with.
+    pub config: Config,
+    /// Made from the master key.
+    pub secrets: Secrets,
+    /// Signs connect tokens.
+    pub signer: Signer,
+    /// The agents whose streams end here.
+    pub hub: Hub,
+    /// Wakes those who wait for a session to change.
+    pub changes: Changes,
+    /// Requests that wait for a slot.
+    pub queue: Queue,
+    /// Creates with the same idempotency key, one after the other.
+    pub turns: Turns,
+    /// Cancelled when the replica is to stop.
+    pub stop: CancellationToken,
+    /// Every task of the replica, so that stopping can wait for them.
+    pub tasks: TaskTracker,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

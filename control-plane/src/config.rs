@@ -1,0 +1,31 @@
+//! What a control plane is started with.
+
+use std::{fmt, path::PathBuf};
+
+use proto::region::Region;
+
+/// Settings of one replica.
+#[derive(Clone)]
+pub struct Config {
+    /// `sqlite:///path` or `postgres://…`.
+    pub database_url: String,
+    /// Where `master.key` lives, unless `VENTUS_MASTER_KEY` gives the key itself.
+    pub data_dir: PathBuf,
+    /// Where callers reach this server: scheme and authority, without a trailing slash.
+    pub public_url: String,
+    /// The region of sessions that name none.
+    pub default_region: Region,
+    /// What an agent must show to join.
+    pub join_token: String,
+}
+
+impl fmt::Debug for Config {
+    /// Without the join token and the database URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("data_dir", &self.data_dir)
+            .field("public_url", &self.public_url)
+            .field("default_region", &self.default_region)
+            .finish_non_exhaustive()
+    }
+}

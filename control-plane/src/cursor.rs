@@ -1,0 +1,70 @@
+//! Cursors of lists: opaque to callers, and worthless when changed. A cursor names the last
+//! item of a page; the next page begins behind it, so rows that appear meanwhile neither
+//! repeat an item nor hide one. Its MAC binds it to one workspace and one set of filters.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::Mac;
+use proto::id::{SessionId, WorkspaceId};
+
+use crate::secrets::{Hmac256, Secrets};
+
+/// Length of an id's text.
+const ID_BYTES: usize = 26;
+/// Length of the truncated MAC: 128 bits.
+const MAC_BYTES: usize = 16;
+
+/// The cursor behind an item.
+pub fn encode(secrets: &Secrets, workspace: WorkspaceId, filters: &str, last: SessionId) -> String {
+    let last = last.to_string();
+    let tag = mac(secrets, workspace, filters, last.as_bytes()).finalize().into_bytes();
+    URL_SAFE_NO_PAD.encode([last.as_bytes(), &tag[..MAC_BYTES]].concat())
+}
+
+/// The item that a cursor names; `None` for one that we did not make for this list.
+pub fn decode(
+    secrets: &Secrets,
+    workspace: WorkspaceId,
+    filters: &str,
+    cursor: &str,
+) -> Option<SessionId> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (last, tag) = bytes.split_first_chunk::<ID_BYTES>()?;
+    if tag.len() != MAC_BYTES {
+        return None;
+    }
+    mac(secrets, workspace, filters, last).verify_truncated_left(tag).ok()?;
+    std::str::from_utf8(last).ok()?.parse().ok()
+}
+
+fn mac(secrets: &Secrets, workspace: WorkspaceId, filters: &str, last: &[u8]) -> Hmac256 {
+    let mut mac = secrets.cursor_mac();
+    // Both ids have a fixed length, so no two inputs read the same.
+    mac.update(workspace.to_string().as_bytes());
+    mac.update(last);
+    mac.update(filters.as_bytes());
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unchanged_cursor_of_the_same_list_counts() {
+        let secrets = Secrets::for_tests();
+        let (workspace, last) = (WorkspaceId::generate(), SessionId::generate());
+        let cursor = encode(&secrets, workspace, "a", last);
+        assert_eq!(decode(&secrets, workspace, "a", &cursor), Some(last));
+        assert_eq!(decode(&secrets, workspace, "b", &cursor), None);
+        assert_eq!(decode(&secrets, WorkspaceId::generate(), "a", &cursor), None);
+        for at in 0..cursor.len() {
+            let mut changed = cursor.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(decode(&secrets, workspace, "a", &changed), None, "{at}");
+        }
+        for bad in ["", "x", "====", &cursor[1..], &format!("{cursor}AAAA")] {
+            assert_eq!(decode(&secrets, workspace, "a", bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Brings a database's schema up to date: forward only, one file a change.
+
+use anyhow::Context;
+use sqlx::{
+    ConnectOptions, Connection, SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::PgPool,
+    sqlite::SqliteConnectOptions,
+};
+
+/// Version, name, SQLite's text, PostgreSQL's text.
+type Change = (i64, &'static str, &'static str, &'static str);
+
+macro_rules! migrations {
+    ($($version:literal $name:literal)+) => {
+        const ALL: &[Change] = &[$((
+            $version,
+            $name,
+            include_str!(concat!("../../migrations/sqlite/", $name, ".sql")),
+            include_str!(concat!("../../migrations/postgres/", $name, ".sql")),
+        ),)+];
+    };
+}
+
+migrations! {
+    1 "0001_workspaces"
+    2 "0002_api_keys"
+    3 "0003_agents"
+    4 "0004_sessions"
+    5 "0005_session_events"
+    6 "0006_idempotency"
+    7 "0007_signing_keys"
+}
+
+fn migrator(text: fn(&Change) -> &'static str) -> Migrator {
+    let migration = |change: &Change| {
+        let sql = text(change).into_sql_str();
+        Migration::new(change.0, change.1.into(), MigrationType::Simple, sql, false)
+    };
+    let mut migrator = Migrator::with_migrations(ALL.iter().map(migration).collect());
+    // An older release may start on a newer schema, as it does while replicas are replaced.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// The caller holds other processes off: SQLite has no lock that outlives a transaction.
+pub async fn run_sqlite(options: &SqliteConnectOptions) -> anyhow::Result<()> {
+    let mut connection = options.connect().await?;
+    // `run` itself makes futures that rustc cannot see to be Send.
+    let migrated = migrator(|change| change.2).run_direct(None, &mut connection, false).await;
+    migrated.context("migration failed")?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// The migrator takes an advisory lock, so replicas may start together.
+pub async fn run_postgres(pool: &PgPool) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await?;
+    let migrated = migrator(|change| change.3).run_direct(None, &mut *connection, false).await;
+    migrated.context("migration failed")
+}

@@ -1,0 +1,189 @@
+use std::collections::HashSet;
+
+use sqlx::{Executor, SqlSafeStr};
+
+use super::*;
+use crate::{
+    agents, keys, regions, sessions, signing,
+    testing::{TestApp, on_both_databases},
+    workspaces,
+};
+
+/// Every text that both databases run, then those of one alone.
+fn texts() -> [Vec<&'static str>; 3] {
+    [
+        [
+            agents::store::COMMON,
+            keys::store::COMMON,
+            regions::COMMON,
+            sessions::idempotency::COMMON,
+            sessions::store::COMMON,
+            signing::COMMON,
+            workspaces::COMMON,
+        ]
+        .concat(),
+        [agents::store::SQLITE_ONLY, sessions::store::SQLITE_ONLY].concat(),
+        [
+            POSTGRES_ONLY,
+            agents::store::POSTGRES_ONLY,
+            sessions::store::POSTGRES_ONLY,
+            signing::POSTGRES_ONLY,
+            workspaces::POSTGRES_ONLY,
+        ]
+        .concat(),
+    ]
+}
+
+const SLUGS: &str = "SELECT slug FROM workspaces ORDER BY slug";
+
+async fn slugs(app: &TestApp) -> Vec<String> {
+    let mut tx = app.app.db.read().await.unwrap();
+    on!(tx, |db| sqlx::query_scalar(SLUGS).fetch_all(db).await.unwrap())
+}
+
+on_both_databases! {
+    async fn every_text_can_be_prepared(app: TestApp) {
+        let [common, sqlite, postgres] = texts();
+        let mut tx = app.tx().await;
+        let own = dialect!(tx, sqlite, postgres);
+        for text in common.into_iter().chain(own) {
+            let prepared = on!(tx, |db| db.prepare(text.into_sql_str()).await.map(drop));
+            assert!(prepared.is_ok(), "{prepared:?}: {text}");
+        }
+    }
+
+    async fn an_operation_that_is_dropped_leaves_nothing(app: TestApp) {
+        let mut tx = app.tx().await;
+        workspaces::insert(&mut tx, "dropped", "").await.unwrap();
+        drop(tx);
+        assert_eq!(slugs(&app).await, ["default"]);
+    }
+
+    async fn an_operation_that_fails_takes_no_other_with_it(app: TestApp) {
+        let operations: Vec<_> = (0..60).map(|n| {
+            let app = app.clone();
+            tokio::spawn(async move {
+                let mut tx = app.tx().await;
+                let slug = format!("w{n:02}");
+                workspaces::insert(&mut tx, &slug, "").await.unwrap();
+                match n % 3 {
+                    0 => {
+                        workspaces::insert(&mut tx, "default", "").await.unwrap_err();
+                        None
+                    }
+                    1 => None,
+                    _ => {
+                        tx.commit().await.unwrap();
+                        // It is there for everybody as soon as the commit has returned.
+                        assert!(slugs(&app).await.contains(&slug));
+                        Some(slug)
+                    }
+                }
+            })
+        }).collect();
+        let mut expected = HashSet::from(["default".to_owned()]);
+        for operation in operations {
+            expected.extend(operation.await.unwrap());
+        }
+        assert_eq!(slugs(&app).await.into_iter().collect::<HashSet<_>>(), expected);
+    }
+
+    async fn an_operation_that_is_cancelled_blocks_nobody(app: TestApp) {
+        let (began, has_begun) = tokio::sync::oneshot::channel();
+        let cancelled = tokio::spawn({
+            let app = app.clone();
+            async move {
+                let mut tx = app.tx().await;
+                workspaces::insert(&mut tx, "cancelled", "").await.unwrap();
+                began.send(()).unwrap();
+                std::future::pending::<()>().await;
+            }
+        });
+        has_begun.await.unwrap();
+        let blocked = tokio::spawn({
+            let app = app.clone();
+            async move {
+                let mut tx = app.tx().await;
+                workspaces::insert(&mut tx, "first", "").await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        });
+        cancelled.abort();
+        assert!(cancelled.await.unwrap_err().is_cancelled());
+        blocked.await.unwrap();
+        let mut last = app.tx().await;
+        workspaces::insert(&mut last, "last", "").await.unwrap();
+        last.commit().await.unwrap();
+        assert_eq!(slugs(&app).await, ["default", "first", "last"]);
+    }
+
+    async fn the_clock_is_the_databases_and_stands_still_within_an_operation(app: TestApp) {
+        let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        let mut tx = app.tx().await;
+        let now = tx.now_us().await.unwrap();
+        assert!((now - i64::try_from(ours).unwrap()).abs() < 60_000_000);
+        assert_eq!(tx.now_us().await.unwrap(), now);
+    }
+
+    async fn a_second_start_finds_everything_as_it_was(app: TestApp) {
+        let again = Db::open(&app.app.config.database_url).await.unwrap();
+        assert!(workspaces::bootstrap(&again).await.unwrap().is_none());
+        again.close().await;
+        assert_eq!(slugs(&app).await, ["default"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_together_make_one_workspace() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/x.db", directory.path().display());
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                let db = Db::open(&url).await.unwrap();
+                let key = workspaces::bootstrap(&db).await.unwrap();
+                db.close().await;
+                key
+            })
+        })
+        .collect();
+    let mut keys = 0;
+    for start in starts {
+        keys += i32::from(start.await.unwrap().is_some());
+    }
+    assert_eq!(keys, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_that_come_together_share_a_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Db::open(&format!("sqlite://{}/x.db", directory.path().display())).await.unwrap();
+    // The one that holds the connection keeps the others together.
+    let first = db.begin().await.unwrap();
+    let operations: Vec<_> = (0..40)
+        .map(|n| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                let mut tx = db.begin().await.unwrap();
+                workspaces::insert(&mut tx, &format!("w{n}"), "").await.unwrap();
+                tx.commit().await.unwrap();
+            })
+        })
+        .collect();
+    let Db::Sqlite { writer, .. } = &db else { unreachable!() };
+    crate::testing::until(async || writer.waiting() >= 40).await;
+    let before = writer.commits();
+    first.commit().await.unwrap();
+    for operation in operations {
+        operation.await.unwrap();
+    }
+    assert_eq!(writer.commits() - before, 1);
+    db.close().await;
+}
+
+#[tokio::test]
+async fn another_scheme_is_refused() {
+    let error = Db::open("mysql://secret@host/db").await.err().unwrap();
+    assert!(!format!("{error:#}").contains("secret"));
+}

@@ -1,0 +1,103 @@
+//! What a caller can be told. Knows no transport; REST maps it to problems here, in one place.
+
+use proto::{
+    problem::{Problem, Slug},
+    region::Region,
+};
+use tracing::error;
+
+/// Why an operation did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing has this id, or nothing that the caller may see.
+    #[error("no session has this id")]
+    NoSuchSession,
+    /// The key belongs to a request with another body.
+    #[error("the idempotency key was used with another request within the last 24 hours")]
+    KeyReused,
+    /// No agent serves the region, nor ever did.
+    #[error("no region is named {region:?}; known are {}", list(.known))]
+    UnknownRegion {
+        /// The region asked for, as the caller spelled it.
+        region: String,
+        /// Those that exist.
+        known: Vec<Region>,
+    },
+    /// No slot became free in time.
+    #[error("no slot in region {region} became free in {waited_ms} ms{}", elsewhere(.others))]
+    NoCapacity {
+        /// The region asked for.
+        region: Region,
+        /// How long the request waited.
+        waited_ms: u64,
+        /// The other regions that exist.
+        others: Vec<Region>,
+    },
+    /// So many requests wait for the region already that one more makes no sense.
+    #[error("too many requests wait for a slot in region {0}")]
+    QueueFull(Region),
+    /// Every agent that was tried failed to start the browser.
+    #[error("browsers failed to start in region {0}")]
+    LaunchFailed(Region),
+    /// The source goes to the log, never to the caller.
+    #[error("internal error")]
+    Database(#[from] sqlx::Error),
+    /// The source goes to the log, never to the caller.
+    #[error("internal error")]
+    Internal(#[from] anyhow::Error),
+}
+
+fn list(regions: &[Region]) -> String {
+    regions.iter().map(Region::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn elsewhere(regions: &[Region]) -> String {
+    match regions {
+        [] => "; there is no other region".to_owned(),
+        others => format!("; other regions: {}", list(others)),
+    }
+}
+
+/// How long a caller without a slot is asked to stay away, in seconds.
+const RETRY_AFTER: u32 = 2;
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::NoSuchSession => Self::new(Slug::NotFound, message),
+            Error::KeyReused => Self::new(Slug::IdempotencyKeyReused, message),
+            Error::UnknownRegion { .. } => {
+                let fault = fault("/region", message.as_str());
+                Self::new(Slug::UnknownRegion, message).with_errors(vec![fault])
+            }
+            Error::NoCapacity { .. } | Error::QueueFull(_) | Error::LaunchFailed(_) => {
+                Self::new(Slug::InsufficientCapacity, message).with_retry_after(RETRY_AFTER)
+            }
+            Error::Database(source) if is_away(&source) => {
+                error!(error = ?source, "the database does not answer");
+                Self::new(Slug::InsufficientCapacity, "the database does not answer")
+                    .with_retry_after(RETRY_AFTER)
+            }
+            Error::Database(source) => {
+                error!(error = ?source, "the database failed");
+                Self::new(Slug::Internal, "the server failed; its log says more")
+            }
+            Error::Internal(source) => {
+                error!(error = ?source, "the request failed");
+                Self::new(Slug::Internal, "the server failed; its log says more")
+            }
+        }
+    }
+}
+
+/// Whether trying again later may help.
+fn is_away(error: &sqlx::Error) -> bool {
+    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    matches!(error, Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed)
+}
+
+/// One fault of a request: where, and what.
+pub fn fault(pointer: impl Into<String>, detail: impl Into<String>) -> proto::problem::FieldError {
+    proto::problem::FieldError { pointer: pointer.into(), detail: detail.into() }
+}

@@ -1,0 +1,111 @@
+//! The control plane: REST, the store, scheduling, and the hub that agents dial.
+//!
+//! Replicas keep nothing that another one could not do without: what should be is in the
+//! database, what is comes from the agents, and tasks that may run anywhere close the gap.
+
+pub mod agents;
+pub mod api;
+pub mod app;
+pub mod config;
+pub mod cursor;
+pub mod db;
+pub mod error;
+pub mod health;
+pub mod keys;
+pub mod regions;
+pub mod request;
+pub mod scheduling;
+pub mod secrets;
+pub mod sessions;
+pub mod signing;
+#[cfg(test)]
+mod testing;
+pub mod workspaces;
+
+use anyhow::Context;
+use proto::agent::hub_server::HubServer;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use app::{App, Parts};
+pub use config::Config;
+
+/// One running replica.
+pub struct ControlPlane {
+    app: App,
+    first_key: Option<String>,
+}
+
+impl ControlPlane {
+    /// Opens the database, brings its schema up to date, and starts the background tasks,
+    /// which end with `stop`. The caller serves [`ControlPlane::router`] and
+    /// [`ControlPlane::hub`].
+    pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
+        let secrets = secrets::Secrets::open(&config.data_dir)?;
+        let db = db::Db::open(&config.database_url).await?;
+        let signer = signing::Signer::open(&db, &secrets).await?;
+        let first_key = workspaces::bootstrap(&db).await.context("first start")?;
+        let app = App::new(Parts {
+            db,
+            config,
+            secrets,
+            signer,
+            hub: agents::Hub::default(),
+            changes: sessions::changes::Changes::default(),
+            queue: sessions::queue::Queue::default(),
+            turns: sessions::idempotency::Turns::default(),
+            stop: stop.clone(),
+            tasks: TaskTracker::new(),
+        });
+        app.tasks.spawn(sessions::expire::run(app.clone(), stop.clone()));
+        app.tasks.spawn(agents::lost::run(app.clone(), stop.clone()));
+        app.tasks.spawn(signing::refresh(app.clone(), stop));
+        Ok(Self { app, first_key })
+    }
+
+    /// The API key that the very first start made. It cannot be had again.
+    pub fn first_key(&self) -> Option<&str> {
+        self.first_key.as_deref()
+    }
+
+    /// All routes, without fallback and outer layers: those belong to whoever serves them.
+    pub fn router(&self) -> axum::Router {
+        api::router(self.app.clone())
+    }
+
+    /// The service that agents attach to.
+    pub fn hub(&self) -> HubServer<agents::Service> {
+        HubServer::new(agents::Service::new(self.app.clone(), self.app.stop.clone()))
+    }
+
+    /// After the stop: waits for every task, then closes the database.
+    pub async fn stopped(self) {
+        self.app.tasks.close();
+        self.app.tasks.wait().await;
+        self.app.db.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_first_start_makes_a_key_and_stopping_leaves_nothing_running() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            database_url: format!("sqlite://{}/ventus.db", directory.path().display()),
+            data_dir: directory.path().join("data"),
+            public_url: "http://127.0.0.1:8080".to_owned(),
+            default_region: "local".parse().unwrap(),
+            join_token: "join".to_owned(),
+        };
+        for first in [true, false] {
+            let stop = CancellationToken::new();
+            let control_plane = ControlPlane::start(config.clone(), stop.clone()).await.unwrap();
+            assert_eq!(control_plane.first_key().is_some(), first);
+            let _serve = (control_plane.router(), control_plane.hub());
+            stop.cancel();
+            tokio::time::timeout(testing::PATIENCE, control_plane.stopped()).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! `POST /v1/sessions`
+//!
+//! A request gets a slot, or waits for one in its region's queue. Slot, session, first events
+//! and idempotency record are one transaction. Once that is committed the session no longer
+//! needs its request: agent and store bring it up, whoever still listens.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use proto::{
+    id::{SessionId, WorkspaceId},
+    problem::Problem,
+    region::Region,
+    session::SessionStatus,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::{
+    NewSession, SessionRow, Viewport, changes::Watch, idempotency, object::Session, prefer::Prefer,
+    queue::Head, store, validate,
+};
+use crate::{
+    agents,
+    api::{BodyFailure, Failure, NoCapacity},
+    app::App,
+    error::Error,
+    keys::{Caller, Write},
+    regions,
+    request::{Body, CREATE_LIMIT, Query},
+    scheduling,
+};
+
+/// How often a waiting create looks at the store without having been woken.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a create waits for the browser. Agents give up on a launch sooner than this.
+const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The session wanted. Every field is optional, and `null` is the same as leaving it out.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
+pub struct CreateSession {
+    /// Where it is to run; the server's default region if not given.
+    #[schema(example = "local")]
+    region: Option<String>,
+    /// What is to run: `chromium`.
+    #[schema(default = "chromium", example = "chromium")]
+    runtime_kind: Option<String>,
+    /// How long it may live, from its creation.
+    #[schema(minimum = 5, maximum = 86400, default = 1800)]
+    timeout_seconds: Option<u32>,
+    /// How long it outlives its last client. 0 is a reconnect grace of 10 seconds. Before the
+    /// first client only `timeout_seconds` counts.
+    #[schema(minimum = 0, maximum = 3600, default = 0)]
+    keep_alive_seconds: Option<u32>,
+    /// The size of its pages; 1280 × 720 if not given.
+    viewport: Option<Viewport>,
+    /// Instead of the browser's own; visible ASCII.
+    #[schema(max_length = 512, min_length = 1)]
+    user_agent: Option<String>,
+    /// Your own marks, at most 32. Keys have at most 63 letters, digits, dots, slashes,
+    /// hyphens and underscores and begin with a letter or digit; values have at most 256
+    /// characters.
+    #[schema(example = json!({"team": "search"}))]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// Create a session
+///
+/// Answers once the browser is there: 201 with a `connect_url` that works at once. With
+/// `Prefer: respond-async` it answers as soon as a slot is reserved, with `PROVISIONING`.
+///
+/// When no slot is free the request waits, first come, first served in its region: 5 seconds,
+/// or as many as `Prefer: wait=N` says (0 to 60, never longer than `timeout_seconds`). Then
+/// it answers 503, and nothing was created. At most 1,000 requests wait for one region.
+///
+/// A repetition with the same `Idempotency-Key` and body within 24 hours answers 200 with the
+/// same session as it now is; a create that failed does not use its key up.
+#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", operation_id = "createSession",
+    params(
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters: new for each session wanted, the same for each retry", example = "3f0c9d1e-5b7a"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async` and `wait=N` (RFC 7240)", example = "wait=30"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, carried to the agent"),
+    ),
+    request_body(content = CreateSession, example = json!({"timeout_seconds": 600, "labels": {"team": "search"}})),
+    security(("api_key" = ["sessions:write"])),
+    responses(
+        (status = 200, description = "The session that this key stands for already, as it now is", body = Session),
+        (status = 201, description = "The new session", body = Session,
+            headers(("Location" = String, description = "The session's path"),
+                ("Preference-Applied" = String, description = "What was granted of `Prefer`"))),
+        Failure,
+        BodyFailure,
+        NoCapacity,
+    ))]
+pub async fn handler(
+    State(app): State<App>,
+    caller: Caller<Write>,
+    query: Query,
+    headers: HeaderMap,
+    Body(body): Body<CREATE_LIMIT>,
+) -> Result<Response, Problem> {
+    query.allow_none()?;
+    let key = idempotency::key(&headers)?;
+    let prefer = Prefer::of(&headers);
+    let request = Request::read(&app, caller.workspace, key, &body, prefer, &headers)?;
+    let (created, Seen { row, now_us }) = create(&app, &request, prefer.respond_async).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let location = HeaderValue::try_from(format!("/v1/sessions/{}", row.id));
+    let mut response = (status, Json(Session::of(&app, row, now_us))).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    if let Some(applied) = prefer.applied() {
+        let name = HeaderName::from_static("preference-applied");
+        response.headers_mut().insert(name, applied);
+    }
+    Ok(response)
+}
+
+/// A create that was understood.
+struct Request {
+    workspace: WorkspaceId,
+    key: String,
+    fingerprint: Vec<u8>,
+    /// `Err` for a name that no region can have.
+    region: Result<Region, String>,
+    session: NewSession,
+    traceparent: String,
+    arrived: Instant,
+    /// How long it waits for a slot.
+    patience: Duration,
+}
+
+impl Request {
+    fn read(
+        app: &App,
+        workspace: WorkspaceId,
+        key: String,
+        body: &Value,
+        prefer: Prefer,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
+        let validate::Create { region, session } = validate::create(body)?;
+        let region = match region {
+            None => Ok(app.config.default_region.clone()),
+            Some(name) => name.parse().map_err(|_| name),
+        };
+        let lifetime = Duration::from_secs(session.timeout_seconds.into());
+        Ok(Self {
+            workspace,
+            key,
+            fingerprint: idempotency::fingerprint(body),
+            region,
+            session,
+            traceparent: traceparent(headers).unwrap_or_default(),
+            arrived: Instant::now(),
+            patience: prefer.wait().min(lifetime),
+        })
+    }
+
+    fn deadline(&self) -> Instant {
+        self.arrived + self.patience
+    }
+}
+
+/// The request's place in a W3C trace, if it names a valid one.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<_> = text.split('-').collect();
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let zero = |part: &str| part.bytes().all(|c| c == b'0');
+    match parts.as_slice() {
+        ["00", trace, parent, flags]
+            if hex(trace, 32)
+                && hex(parent, 16)
+                && hex(flags, 2)
+                && !zero(trace)
+                && !zero(parent) =>
+        {
+            Some(text.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Makes the session, or finds the one that the key stands for. Says which of the two.
+async fn create(app: &App, request: &Request, respond_async: bool) -> Result<(bool, Seen), Error> {
+    let reserved = {
+        let _turn = app.turns.take(request.workspace, &request.key).await;
+        reserve(app, request).await?
+    };
+    let (created, seen) = match reserved {
+        Reserved::New(seen, _) if respond_async => return Ok((true, *seen)),
+        Reserved::New(seen, watch) => {
+            let id = seen.row.id;
+            (true, settled(app, id, Some(*seen), watch).await?)
+        }
+        Reserved::Known(id) => (false, settled(app, id, None, app.changes.watch(id)).await?),
+    };
+    if seen.row.never_ran() {
+        return Err(Error::LaunchFailed(seen.row.region));
+    }
+    Ok((created, seen))
+}
+
+/// A session, and when it was so by the database's clock.
+struct Seen {
+    row: SessionRow,
+    now_us: i64,
+}
+
+/// What a request has in the store.
+enum Reserved {
+    /// A session of its own, and a watch that has seen nothing of it yet.
+    New(Box<Seen>, Watch),
+    /// The session that its key stands for.
+    Known(SessionId),
+}
+
+/// Gets a slot, waiting for one if need be.
+async fn reserve(app: &App, request: &Request) -> Result<Reserved, Error> {
+    let waiting = request.region.as_ref().is_ok_and(|region| app.queue.is_waiting(region));
+    if let Some(reserved) = attempt(app, request, !waiting).await? {
+        return Ok(reserved);
+    }
+    let regions: Vec<_> = regions::all(app).await?.into_iter().map(|row| row.region).collect();
+    let region = match &request.region {
+        Ok(region) if regions.contains(region) => region,
+        Ok(region) => {
+            return Err(Error::UnknownRegion { region: region.to_string(), known: regions });
+        }
+        Err(name) => return Err(Error::UnknownRegion { region: name.clone(), known: regions }),
+    };
+    let line = app.queue.line(region);
+    let place = line.join().ok_or_else(|| Error::QueueFull(region.clone()))?;
+    let reserved = tokio::select! {
+        // A request that has no time to wait is not put off by a queue that it heads.
+        biased;
+        head = place.head() => at_head(app, request, &head).await?,
+        () = impatient(app, request) => None,
+    };
+    reserved.ok_or_else(|| Error::NoCapacity {
+        region: region.clone(),
+        waited_ms: u64::try_from(request.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
+        others: regions.into_iter().filter(|other| other != region).collect(),
+    })
+}
+
+/// Tries whenever there may be room, until the request has waited long enough. Only waiting
+/// is cut short: an attempt may be about to commit.
+async fn at_head(app: &App, request: &Request, head: &Head<'_>) -> Result<Option<Reserved>, Error> {
+    loop {
+        if let Some(reserved) = attempt(app, request, true).await? {
+            return Ok(Some(reserved));
+        }
+        tokio::select! {
+            () = head.room() => (),
+            () = impatient(app, request) => return Ok(None),
+        }
+    }
+}
+
+/// Ends when the request has waited long enough, or the server stops.
+async fn impatient(app: &App, request: &Request) {
+    tokio::select! {
+        () = sleep_until(request.deadline()) => (),
+        () = app.stop.cancelled() => (),
+    }
+}
+
+/// One transaction: finds what the key stands for, or else a slot, and records the session.
+/// `None` when there is no slot, or the request may not take one.
+async fn attempt(app: &App, request: &Request, may_place: bool) -> Result<Option<Reserved>, Error> {
+    loop {
+        let mut tx = app.db.begin().await?;
+        let known = idempotency::find(&mut tx, request.workspace, &request.key).await?;
+        if let Some(known) = known {
+            // What was read must be durable before it is told.
+            tx.commit().await?;
+            if known.fingerprint != request.fingerprint {
+                return Err(Error::KeyReused);
+            }
+            return Ok(Some(Reserved::Known(known.session_id)));
+        }
+        let (Ok(region), true) = (&request.region, may_place) else { return Ok(None) };
+        let agents = agents::store::lock_with_room(&mut tx, region).await?;
+        let Some(agent) = scheduling::place(&agents) else { return Ok(None) };
+        let now_us = tx.now_us().await?;
+        let waited_us = i64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(0);
+        let placed = store::Placed {
+            workspace: request.workspace,
+            region,
+            agent,
+            // In whole milliseconds, as callers see it, so that filters by time are exact.
+            created_us: (now_us - waited_us) / 1000 * 1000,
+            traceparent: &request.traceparent,
+        };
+        let row = store::insert(&mut tx, &placed, &request.session).await?;
+        let (key, fingerprint) = (&request.key, &request.fingerprint);
+        if !idempotency::record(&mut tx, request.workspace, key, fingerprint, row.id).await? {
+            // Another replica was faster with this key: take what it made.
+            continue;
+        }
+        // In a task of its own: when the caller leaves now, the agent still hears of it.
+        let launch = app.tasks.spawn({
+            let app = app.clone();
+            async move {
+                let watch = app.changes.watch(row.id);
+                tx.commit().await?;
+                info!(session = %row.id, %agent, region = %row.region, "placed");
+                app.hub.assign(agent, &row);
+                Ok::<_, Error>(Reserved::New(Box::new(Seen { row, now_us }), watch))
+            }
+        });
+        return launch.await.map_err(anyhow::Error::from)?.map(Some);
+    }
+}
+
+/// Waits until the session runs or is over. `seen` is what is known of it so far.
+async fn settled(
+    app: &App,
+    id: SessionId,
+    mut seen: Option<Seen>,
+    mut watch: Watch,
+) -> Result<Seen, Error> {
+    let deadline = Instant::now() + LAUNCH_PATIENCE;
+    loop {
+        let known = match seen.take() {
+            Some(seen) => seen,
+            None => look(app, id).await?,
+        };
+        let status = known.row.status;
+        let comes_up = matches!(status, SessionStatus::Queued | SessionStatus::Provisioning);
+        if !comes_up || Instant::now() >= deadline {
+            return Ok(known);
+        }
+        // Running into the limit is one of the two reasons to look again.
+        let _ = timeout(LOOK_EVERY, watch.changed()).await;
+    }
+}
+
+async fn look(app: &App, id: SessionId) -> Result<Seen, Error> {
+    let mut tx = app.db.read().await?;
+    let row = store::get(&mut tx, id).await?.ok_or(Error::NoSuchSession)?;
+    Ok(Seen { row, now_us: tx.now_us().await? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_valid_traceparent_is_carried_on() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", text.parse().unwrap());
+            traceparent(&headers)
+        };
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(of(good).as_deref(), Some(good));
+        for bad in [
+            "",
+            "00",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+}

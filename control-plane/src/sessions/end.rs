@@ -1,0 +1,135 @@
+//! `PATCH` and `DELETE /v1/sessions/{id}`: release a session, or change its labels.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use proto::{
+    id::{SessionId, WorkspaceId},
+    problem::Problem,
+    session::EndReason,
+};
+use serde::Deserialize;
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::{get::named, object::Session, store, validate};
+use crate::{
+    api::{BodyFailure, Failure, NoSuchSession},
+    app::App,
+    error::Error,
+    keys::{Caller, Write},
+    request::{Body, Query},
+};
+
+/// Exactly one of the two.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
+pub struct ChangeSession {
+    /// `REQUEST_RELEASE` ends the session.
+    #[schema(example = "REQUEST_RELEASE")]
+    status: Option<String>,
+    /// New labels in place of the old ones.
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// Release a session
+///
+/// Ends the session and closes its browser; its clients are closed with 1001. Releasing a
+/// session that is over changes nothing and answers the same.
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions",
+    operation_id = "releaseSession",
+    params(("id" = String, Path, description = "The session's id")),
+    security(("api_key" = ["sessions:write"])),
+    responses(
+        (status = 204, description = "Released, now or before"),
+        NoSuchSession,
+        Failure,
+    ))]
+pub async fn delete(
+    State(app): State<App>,
+    caller: Caller<Write>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<StatusCode, Problem> {
+    query.allow_none()?;
+    release(&app, caller.workspace, named(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Release a session or change its labels
+///
+/// `{"status": "REQUEST_RELEASE"}` releases it, as `DELETE` does, and answers 204.
+/// `{"labels": {…}}` replaces its labels and answers 200 with the session.
+#[utoipa::path(patch, path = "/v1/sessions/{id}", tag = "sessions",
+    operation_id = "changeSession",
+    params(("id" = String, Path, description = "The session's id")),
+    request_body(content = ChangeSession, example = json!({"status": "REQUEST_RELEASE"})),
+    security(("api_key" = ["sessions:write"])),
+    responses(
+        (status = 200, description = "The session with its new labels", body = Session),
+        (status = 204, description = "Released, now or before"),
+        NoSuchSession,
+        BodyFailure,
+        Failure,
+    ))]
+pub async fn patch(
+    State(app): State<App>,
+    caller: Caller<Write>,
+    Path(id): Path<String>,
+    query: Query,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    query.allow_none()?;
+    let id = named(&id)?;
+    match validate::change(&body)? {
+        validate::Change::Release => {
+            release(&app, caller.workspace, id).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        validate::Change::Labels(labels) => {
+            let session = label(&app, caller.workspace, id, &labels).await?;
+            Ok(Json(session).into_response())
+        }
+    }
+}
+
+/// Ends a session because its workspace wants so. One that is over stays as it is.
+pub async fn release(app: &App, workspace: WorkspaceId, id: SessionId) -> Result<(), Error> {
+    let mut tx = app.db.begin().await?;
+    let Some(session) = store::get_in(&mut tx, workspace, id).await? else {
+        return Err(Error::NoSuchSession);
+    };
+    let ended = store::end(&mut tx, id, EndReason::Released, None).await?;
+    tx.commit().await?;
+    if let Some(agent) = session.agent_id
+        && session.slot_held
+    {
+        let reason = session.reason.map_or(EndReason::Released, |reason| reason.code);
+        app.hub.release(agent, id, reason);
+    }
+    if ended.is_some() {
+        info!(session = %id, "released");
+        app.changes.wake(id);
+    }
+    Ok(())
+}
+
+async fn label(
+    app: &App,
+    workspace: WorkspaceId,
+    id: SessionId,
+    labels: &BTreeMap<String, String>,
+) -> Result<Session, Error> {
+    let mut tx = app.db.begin().await?;
+    let row = store::set_labels(&mut tx, workspace, id, labels).await?;
+    let row = row.ok_or(Error::NoSuchSession)?;
+    let now_us = tx.now_us().await?;
+    tx.commit().await?;
+    Ok(Session::of(app, row, now_us))
+}

@@ -1,0 +1,118 @@
+//! Sessions: one Chrome lent to one caller, for a time.
+//!
+//! ```text
+//! request ─▶ queue ─▶ PROVISIONING ─▶ RUNNING ─▶ COMPLETED │ EXPIRED │ ERRORED
+//!            (memory)       │ launch failed           ▲
+//!                           └─▶ another agent, or ────┘
+//! ```
+//!
+//! A session is a row from the moment that it has a slot; before that it is a waiting request
+//! and nothing else. Its states follow one another only in [`store::start`] and
+//! [`store::end`], each with its event in the same transaction. A session that is over may
+//! still hold its slot: the slot is free when its agent has said that the browser is gone.
+
+pub mod changes;
+mod connect_url;
+pub mod create;
+pub mod end;
+pub mod events;
+pub mod expire;
+pub mod get;
+pub mod idempotency;
+pub mod list;
+pub mod object;
+pub mod prefer;
+pub mod queue;
+mod reports;
+pub mod store;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use proto::{
+    id::{AgentId, SessionId, WorkspaceId},
+    region::Region,
+    session::{EndReason, SessionStatus},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use reports::{Lost, ended, lost, lost_in, started, usage};
+
+/// The size of a page's visible part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Viewport {
+    /// Width in CSS pixels.
+    #[schema(minimum = 100, maximum = 7680, example = 1280)]
+    pub width: u32,
+    /// Height in CSS pixels.
+    #[schema(minimum = 100, maximum = 7680, example = 720)]
+    pub height: u32,
+}
+
+/// What a caller wants, checked and with its defaults filled in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewSession {
+    /// How long it may live, from its creation.
+    pub timeout_seconds: u32,
+    /// How long it outlives its last client; 0 is the agent's short reconnect grace.
+    pub keep_alive_seconds: u32,
+    /// The size of its pages.
+    pub viewport: Viewport,
+    /// Instead of the browser's own.
+    pub user_agent: Option<String>,
+    /// The caller's own marks.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Why a session ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reason {
+    /// For programs.
+    pub code: EndReason,
+    /// For people.
+    pub message: String,
+}
+
+/// A session as the store has it. Times are Unix microseconds.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns explain themselves; see the migration")]
+pub struct SessionRow {
+    pub id: SessionId,
+    pub workspace_id: WorkspaceId,
+    pub region: Region,
+    pub agent_id: Option<AgentId>,
+    pub status: SessionStatus,
+    pub reason: Option<Reason>,
+    pub timeout_seconds: u32,
+    pub keep_alive_seconds: u32,
+    pub viewport: Viewport,
+    pub user_agent: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub traceparent: String,
+    /// Agents that failed to launch its browser.
+    pub tried: Vec<AgentId>,
+    /// Whether it still counts against its agent's capacity.
+    pub slot_held: bool,
+    pub created_us: i64,
+    pub started_us: Option<i64>,
+    pub ended_us: Option<i64>,
+    pub expires_us: i64,
+    pub last_seen_us: Option<i64>,
+    pub cdp_messages: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Where its agent takes clients.
+    pub data_plane_url: Option<String>,
+}
+
+impl SessionRow {
+    /// Whether it ended before its browser ever ran: to its creator the create failed.
+    pub fn never_ran(&self) -> bool {
+        self.status == SessionStatus::Errored && self.started_us.is_none()
+    }
+}

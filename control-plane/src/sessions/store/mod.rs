@@ -1,0 +1,387 @@
+//! All SQL on `sessions` and `session_events`.
+
+use proto::{
+    id::{AgentId, SessionId, WorkspaceId},
+    region::Region,
+    session::{EndReason, SessionStatus},
+};
+use sqlx::types::Json;
+
+use super::{NewSession, Reason, SessionRow, Viewport};
+use crate::db::{Tx, dialect, from_row, on, parse, parse_opt, unsigned};
+
+macro_rules! columns {
+    () => {
+        "id, workspace_id, region, agent_id, status, reason_code, reason_message, \
+         timeout_seconds, keep_alive_seconds, viewport_width, viewport_height, user_agent, \
+         labels, traceparent, tried, slot_held, created_us, started_us, ended_us, expires_us, \
+         last_seen_us, cdp_messages, bytes_in, bytes_out, \
+         (SELECT data_plane_url FROM agents WHERE agents.id = sessions.agent_id) \
+         AS data_plane_url"
+    };
+}
+
+mod read;
+
+pub use read::{EventRow, events, page};
+
+from_row!(SessionRow, |row| {
+    let reason_code: Option<String> = row.try_get("reason_code")?;
+    let agent_id: Option<String> = row.try_get("agent_id")?;
+    let tried: String = row.try_get("tried")?;
+    let Json(labels) = row.try_get("labels")?;
+    Self {
+        id: parse(row.try_get("id")?)?,
+        workspace_id: parse(row.try_get("workspace_id")?)?,
+        region: parse(row.try_get("region")?)?,
+        agent_id: parse_opt(agent_id.as_deref())?,
+        status: parse(row.try_get("status")?)?,
+        reason: parse_opt::<EndReason>(reason_code.as_deref())?
+            .map(|code| {
+                Ok::<_, sqlx::Error>(Reason { code, message: row.try_get("reason_message")? })
+            })
+            .transpose()?,
+        timeout_seconds: unsigned(row.try_get("timeout_seconds")?)?,
+        keep_alive_seconds: unsigned(row.try_get("keep_alive_seconds")?)?,
+        viewport: Viewport {
+            width: unsigned(row.try_get("viewport_width")?)?,
+            height: unsigned(row.try_get("viewport_height")?)?,
+        },
+        user_agent: row.try_get("user_agent")?,
+        labels,
+        traceparent: row.try_get("traceparent")?,
+        tried: tried.split_whitespace().map(parse).collect::<sqlx::Result<_>>()?,
+        slot_held: row.try_get::<i64, _>("slot_held")? == 1,
+        created_us: row.try_get("created_us")?,
+        started_us: row.try_get("started_us")?,
+        ended_us: row.try_get("ended_us")?,
+        expires_us: row.try_get("expires_us")?,
+        last_seen_us: row.try_get("last_seen_us")?,
+        cdp_messages: unsigned(row.try_get("cdp_messages")?)?,
+        bytes_in: unsigned(row.try_get("bytes_in")?)?,
+        bytes_out: unsigned(row.try_get("bytes_out")?)?,
+        data_plane_url: row.try_get("data_plane_url")?,
+    }
+});
+
+const INSERT: &str = concat!(
+    "INSERT INTO sessions (id, workspace_id, region, agent_id, status, timeout_seconds, \
+     keep_alive_seconds, viewport_width, viewport_height, user_agent, labels, traceparent, \
+     slot_held, created_us, expires_us) \
+     VALUES ($1, $2, $3, $4, 'PROVISIONING', $5, $6, $7, $8, $9, $10, $11, 1, $12, $13) RETURNING ",
+    columns!()
+);
+const INSERT_EVENTS: &str = "INSERT INTO session_events (session_id, seq, status, at_us) \
+     VALUES ($1, 1, 'QUEUED', CAST($2 AS BIGINT)), ($1, 2, 'PROVISIONING', CAST($3 AS BIGINT))";
+
+/// Where and for whom a session is recorded, beside what its creator wants.
+pub struct Placed<'a> {
+    /// Whose it is.
+    pub workspace: WorkspaceId,
+    /// Where it runs.
+    pub region: &'a Region,
+    /// Who runs it.
+    pub agent: AgentId,
+    /// When its creator asked for it, Unix microseconds.
+    pub created_us: i64,
+    /// The trace that it belongs to; empty: none.
+    pub traceparent: &'a str,
+}
+
+/// Records a session that has a slot, and its first two events.
+pub async fn insert(
+    tx: &mut Tx,
+    placed: &Placed<'_>,
+    new: &NewSession,
+) -> sqlx::Result<SessionRow> {
+    let now = tx.now_us().await?;
+    let id = SessionId::generate().to_string();
+    let row = on!(tx, |db| {
+        sqlx::query_as::<_, SessionRow>(INSERT)
+            .bind(&id)
+            .bind(placed.workspace.to_string())
+            .bind(placed.region.as_str())
+            .bind(placed.agent.to_string())
+            .bind(i64::from(new.timeout_seconds))
+            .bind(i64::from(new.keep_alive_seconds))
+            .bind(i64::from(new.viewport.width))
+            .bind(i64::from(new.viewport.height))
+            .bind(&new.user_agent)
+            .bind(Json(&new.labels))
+            .bind(placed.traceparent)
+            .bind(placed.created_us)
+            .bind(placed.created_us + i64::from(new.timeout_seconds) * 1_000_000)
+            .fetch_one(db)
+            .await
+    })?;
+    on!(tx, |db| {
+        let events = sqlx::query(INSERT_EVENTS).bind(&id).bind(placed.created_us).bind(now);
+        events.execute(db).await.map(drop)
+    })?;
+    Ok(row)
+}
+
+const START: &str = concat!(
+    "UPDATE sessions SET status = 'RUNNING', started_us = $2 \
+     WHERE id = $1 AND status = 'PROVISIONING' RETURNING ",
+    columns!()
+);
+
+/// PROVISIONING to RUNNING. `None` when the session is in another state.
+pub async fn start(tx: &mut Tx, id: SessionId) -> sqlx::Result<Option<SessionRow>> {
+    let now = tx.now_us().await?;
+    let row: Option<SessionRow> = on!(tx, |db| {
+        sqlx::query_as(START).bind(id.to_string()).bind(now).fetch_optional(db).await
+    })?;
+    if row.is_some() {
+        append_event(tx, id, SessionStatus::Running, None).await?;
+    }
+    Ok(row)
+}
+
+const END: &str = concat!(
+    "UPDATE sessions SET status = $2, reason_code = $3, reason_message = $4, ended_us = $5 \
+     WHERE id = $1 AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') RETURNING ",
+    columns!()
+);
+
+/// Any state but a final one to the final state of `reason`. `None` when it is over already:
+/// final states never change. The slot stays held.
+pub async fn end(
+    tx: &mut Tx,
+    id: SessionId,
+    reason: EndReason,
+    detail: Option<&str>,
+) -> sqlx::Result<Option<SessionRow>> {
+    let now = tx.now_us().await?;
+    let status = reason.status();
+    let message = match detail {
+        Some(detail) if !detail.is_empty() => format!("{}: {detail}", reason.message()),
+        _ => reason.message().to_owned(),
+    };
+    let row: Option<SessionRow> = on!(tx, |db| {
+        sqlx::query_as(END)
+            .bind(id.to_string())
+            .bind(status.as_str())
+            .bind(reason.as_str())
+            .bind(&message)
+            .bind(now)
+            .fetch_optional(db)
+            .await
+    })?;
+    if row.is_some() {
+        append_event(tx, id, status, Some((reason, &message))).await?;
+    }
+    Ok(row)
+}
+
+const APPEND_EVENT: &str = "INSERT INTO session_events \
+     (session_id, seq, status, at_us, reason_code, reason_message) \
+     SELECT CAST($1 AS TEXT), COALESCE(MAX(seq), 0) + 1, CAST($2 AS TEXT), CAST($3 AS BIGINT), \
+     CAST($4 AS TEXT), CAST($5 AS TEXT) FROM session_events WHERE session_id = $1";
+
+/// Only after a change of the session's row in the same transaction: its lock keeps `seq` apart.
+async fn append_event(
+    tx: &mut Tx,
+    id: SessionId,
+    status: SessionStatus,
+    reason: Option<(EndReason, &str)>,
+) -> sqlx::Result<()> {
+    let now = tx.now_us().await?;
+    on!(tx, |db| {
+        sqlx::query(APPEND_EVENT)
+            .bind(id.to_string())
+            .bind(status.as_str())
+            .bind(now)
+            .bind(reason.map(|(code, _)| code.as_str()))
+            .bind(reason.map(|(_, message)| message))
+            .execute(db)
+            .await
+            .map(drop)
+    })
+}
+
+const MOVE: &str = concat!(
+    "UPDATE sessions SET agent_id = $2, tried = $3, slot_held = 1 \
+     WHERE id = $1 AND status = 'PROVISIONING' RETURNING ",
+    columns!()
+);
+
+/// Gives a session whose launch failed to another agent. `tried` are all that failed so far.
+pub async fn move_to(
+    tx: &mut Tx,
+    id: SessionId,
+    agent: AgentId,
+    tried: &[AgentId],
+) -> sqlx::Result<Option<SessionRow>> {
+    let tried = tried.iter().map(AgentId::to_string).collect::<Vec<_>>().join(" ");
+    on!(tx, |db| {
+        sqlx::query_as(MOVE)
+            .bind(id.to_string())
+            .bind(agent.to_string())
+            .bind(&tried)
+            .fetch_optional(db)
+            .await
+    })
+}
+
+const FREE_SLOT: &str = "UPDATE sessions SET slot_held = 0 WHERE id = $1";
+
+/// The browser is gone: the agent has room again.
+pub async fn free_slot(tx: &mut Tx, id: SessionId) -> sqlx::Result<()> {
+    on!(tx, |db| sqlx::query(FREE_SLOT).bind(id.to_string()).execute(db).await.map(drop))
+}
+
+const GET: &str = concat!("SELECT ", columns!(), " FROM sessions WHERE id = $1");
+
+/// One session, whosever it is.
+pub async fn get(tx: &mut Tx, id: SessionId) -> sqlx::Result<Option<SessionRow>> {
+    on!(tx, |db| sqlx::query_as(GET).bind(id.to_string()).fetch_optional(db).await)
+}
+
+const LOCK_SQLITE: &str =
+    concat!("SELECT ", columns!(), " FROM sessions WHERE id = $1 AND agent_id = $2");
+const LOCK_POSTGRES: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM sessions WHERE id = $1 AND agent_id = $2 FOR UPDATE OF sessions"
+);
+
+/// One session if this agent has it, held against others until the transaction ends.
+pub async fn lock_on(
+    tx: &mut Tx,
+    id: SessionId,
+    agent: AgentId,
+) -> sqlx::Result<Option<SessionRow>> {
+    let lock = dialect!(tx, LOCK_SQLITE, LOCK_POSTGRES);
+    on!(tx, |db| {
+        sqlx::query_as(lock).bind(id.to_string()).bind(agent.to_string()).fetch_optional(db).await
+    })
+}
+
+const GET_IN: &str =
+    concat!("SELECT ", columns!(), " FROM sessions WHERE id = $1 AND workspace_id = $2");
+
+/// One session of a workspace.
+pub async fn get_in(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    id: SessionId,
+) -> sqlx::Result<Option<SessionRow>> {
+    on!(tx, |db| {
+        let get = sqlx::query_as(GET_IN).bind(id.to_string()).bind(workspace.to_string());
+        get.fetch_optional(db).await
+    })
+}
+
+const HELD_BY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM sessions WHERE agent_id = $1 AND slot_held = 1 ORDER BY id"
+);
+
+/// The sessions that count against an agent's capacity, those that are over but not yet gone
+/// included.
+pub async fn held_by(tx: &mut Tx, agent: AgentId) -> sqlx::Result<Vec<SessionRow>> {
+    on!(tx, |db| sqlx::query_as(HELD_BY).bind(agent.to_string()).fetch_all(db).await)
+}
+
+const OVERDUE: &str = "SELECT id FROM sessions WHERE expires_us <= $1 \
+     AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') ORDER BY expires_us LIMIT 200";
+
+/// Some of the sessions whose deadline has passed, the latest first to go.
+pub async fn overdue(tx: &mut Tx) -> sqlx::Result<Vec<SessionId>> {
+    let now = tx.now_us().await?;
+    let ids: Vec<String> = on!(tx, |db| sqlx::query_scalar(OVERDUE).bind(now).fetch_all(db).await)?;
+    ids.iter().map(|id| parse(id)).collect()
+}
+
+const SET_LABELS: &str = concat!(
+    "UPDATE sessions SET labels = $3 WHERE id = $1 AND workspace_id = $2 RETURNING ",
+    columns!()
+);
+
+/// Replaces a session's labels.
+pub async fn set_labels(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    id: SessionId,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> sqlx::Result<Option<SessionRow>> {
+    on!(tx, |db| {
+        sqlx::query_as(SET_LABELS)
+            .bind(id.to_string())
+            .bind(workspace.to_string())
+            .bind(Json(labels))
+            .fetch_optional(db)
+            .await
+    })
+}
+
+// Totals only grow: a message that comes late or twice does no harm.
+const RECORD_USAGE: &str = "UPDATE sessions SET \
+     last_seen_us = CASE WHEN COALESCE(last_seen_us, 0) < $3 THEN $3 ELSE last_seen_us END, \
+     cdp_messages = CASE WHEN cdp_messages < $4 THEN $4 ELSE cdp_messages END, \
+     bytes_in = CASE WHEN bytes_in < $5 THEN $5 ELSE bytes_in END, \
+     bytes_out = CASE WHEN bytes_out < $6 THEN $6 ELSE bytes_out END \
+     WHERE id = $1 AND agent_id = $2";
+
+/// What a session has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Last message of a client, Unix microseconds; 0: none yet.
+    pub last_seen_us: i64,
+    /// Messages of clients.
+    pub cdp_messages: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+/// Records what a session's agent says that it has used.
+pub async fn record_usage(
+    tx: &mut Tx,
+    id: SessionId,
+    agent: AgentId,
+    usage: &Usage,
+) -> sqlx::Result<()> {
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    on!(tx, |db| {
+        sqlx::query(RECORD_USAGE)
+            .bind(id.to_string())
+            .bind(agent.to_string())
+            .bind(usage.last_seen_us)
+            .bind(signed(usage.cdp_messages))
+            .bind(signed(usage.bytes_in))
+            .bind(signed(usage.bytes_out))
+            .execute(db)
+            .await
+            .map(drop)
+    })
+}
+
+/// The SQL of this module, for the test that prepares every text.
+#[cfg(test)]
+pub(crate) const COMMON: &[&str] = &[
+    INSERT,
+    INSERT_EVENTS,
+    START,
+    END,
+    APPEND_EVENT,
+    MOVE,
+    FREE_SLOT,
+    GET,
+    GET_IN,
+    HELD_BY,
+    OVERDUE,
+    SET_LABELS,
+    RECORD_USAGE,
+    read::EVENTS,
+];
+/// SQLite's half of the pairs.
+#[cfg(test)]
+pub(crate) const SQLITE_ONLY: &[&str] = &[LOCK_SQLITE, read::PAGE_SQLITE];
+/// PostgreSQL's half of the pairs.
+#[cfg(test)]
+pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_POSTGRES, read::PAGE_POSTGRES];

@@ -1,0 +1,413 @@
+//! Reads the body of a create or a change, and finds all that is wrong with it at once.
+//!
+//! Unknown fields answer 400, fields that make no sense 422. `null` is the same as nothing.
+
+use std::collections::BTreeMap;
+
+use proto::problem::{FieldError, Problem, Slug};
+use serde_json::Value;
+
+use super::{NewSession, Viewport};
+use crate::error::fault;
+
+/// Bounds of a number, both included.
+type Bounds = std::ops::RangeInclusive<u32>;
+const TIMEOUT_SECONDS: Bounds = 5..=86_400;
+const KEEP_ALIVE_SECONDS: Bounds = 0..=3_600;
+const VIEWPORT: Bounds = 100..=7_680;
+const USER_AGENT_MAX: usize = 512;
+const LABELS_MAX: usize = 32;
+const LABEL_KEY_MAX: usize = 63;
+const LABEL_VALUE_MAX: usize = 256;
+
+/// The body of a create. Whether the region exists is for the store to say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Create {
+    /// As the caller spelled it.
+    pub region: Option<String>,
+    /// All the rest.
+    pub session: NewSession,
+}
+
+/// The body of a change.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// End the session.
+    Release,
+    /// New labels in place of the old ones.
+    Labels(BTreeMap<String, String>),
+}
+
+/// Reads the body of `POST /v1/sessions`.
+pub fn create(body: &Value) -> Result<Create, Problem> {
+    let mut faults = Faults::default();
+    let mut body = Object::read(body, "", &mut faults);
+    let region = body.take("region").and_then(|region| {
+        let name = region.as_str();
+        if name.is_none() {
+            body.invalid("region", "must be a string");
+        }
+        name.map(str::to_owned)
+    });
+    let session = NewSession {
+        timeout_seconds: body.number("timeout_seconds", TIMEOUT_SECONDS, Some(1_800)),
+        keep_alive_seconds: body.number("keep_alive_seconds", KEEP_ALIVE_SECONDS, Some(0)),
+        viewport: viewport(&mut body),
+        user_agent: user_agent(&mut body),
+        labels: labels(&mut body),
+    };
+    runtime_kind(&mut body);
+    recording(&mut body);
+    profile_id(&mut body);
+    for later in ["proxy", "storage_state"] {
+        if body.take(later).is_some() {
+            body.invalid(later, "is not yet supported");
+        }
+    }
+    body.close();
+    faults.settle(Create { region, session })
+}
+
+/// Reads the body of `PATCH /v1/sessions/{id}`.
+pub fn change(body: &Value) -> Result<Change, Problem> {
+    let mut faults = Faults::default();
+    let mut body = Object::read(body, "", &mut faults);
+    let status = body.take("status");
+    if status.is_some_and(|status| status != "REQUEST_RELEASE") {
+        body.invalid("status", "must be \"REQUEST_RELEASE\"");
+    }
+    let labelled = body.has("labels");
+    let labels = labels(&mut body);
+    if status.is_some() == labelled && body.is_object {
+        body.faults.invalid.push(fault("", "exactly one of status and labels must be given"));
+    }
+    body.close();
+    faults.settle(if labelled { Change::Labels(labels) } else { Change::Release })
+}
+
+/// Whether a label may have this key.
+pub fn is_label_key(key: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'/' | b'-');
+    key.len() <= LABEL_KEY_MAX
+        && key.bytes().all(inner)
+        && key.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+}
+
+fn viewport(body: &mut Object<'_, '_>) -> Viewport {
+    let default = Viewport { width: 1280, height: 720 };
+    let Some(mut viewport) = body.object("viewport") else { return default };
+    let chosen = Viewport {
+        width: viewport.number("width", VIEWPORT, None),
+        height: viewport.number("height", VIEWPORT, None),
+    };
+    viewport.close();
+    chosen
+}
+
+fn user_agent(body: &mut Object<'_, '_>) -> Option<String> {
+    let text = body.take("user_agent")?.as_str().unwrap_or_default();
+    let visible = text.bytes().all(|c| c.is_ascii_graphic() || c == b' ');
+    if text.trim().is_empty() || text.len() > USER_AGENT_MAX || !visible {
+        body.invalid(
+            "user_agent",
+            format!("must be 1 to {USER_AGENT_MAX} visible ASCII characters"),
+        );
+    }
+    Some(text.to_owned())
+}
+
+fn labels(body: &mut Object<'_, '_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let Some(mut given) = body.object("labels") else { return labels };
+    if given.members.len() > LABELS_MAX {
+        given.faults.invalid.push(fault("/labels", format!("has more than {LABELS_MAX} labels")));
+    }
+    for (key, value) in std::mem::take(&mut given.members) {
+        if !is_label_key(key) {
+            let rule = format!(
+                "the key must begin with a letter or digit and have at most {LABEL_KEY_MAX} \
+                 letters, digits, dots, slashes, hyphens and underscores"
+            );
+            given.invalid(key, rule);
+        }
+        match value.as_str() {
+            None => given.invalid(key, "must be a string"),
+            Some(text) if text.chars().count() > LABEL_VALUE_MAX => {
+                given.invalid(key, format!("must have at most {LABEL_VALUE_MAX} characters"));
+            }
+            // PostgreSQL cannot store it.
+            Some(text) if text.contains('\0') => given.invalid(key, "must not contain NUL"),
+            Some(text) => drop(labels.insert(key.to_owned(), text.to_owned())),
+        }
+    }
+    labels
+}
+
+fn runtime_kind(body: &mut Object<'_, '_>) {
+    let Some(kind) = body.take("runtime_kind") else { return };
+    match kind.as_str() {
+        Some("chromium") => (),
+        Some(_) => {
+            body.invalid("runtime_kind", "this server runs only \"chromium\"");
+            body.faults.special = Some(Slug::UnsupportedRuntime);
+        }
+        None => body.invalid("runtime_kind", "must be a string"),
+    }
+}
+
+fn recording(body: &mut Object<'_, '_>) {
+    let Some(mut recording) = body.object("recording") else { return };
+    match recording.take("enabled") {
+        None | Some(Value::Bool(false)) => (),
+        Some(Value::Bool(true)) => recording.invalid("enabled", "recording is not yet supported"),
+        Some(_) => recording.invalid("enabled", "must be true or false"),
+    }
+    recording.close();
+}
+
+fn profile_id(body: &mut Object<'_, '_>) {
+    let Some(profile) = body.take("profile_id") else { return };
+    if profile.is_string() {
+        body.invalid("profile_id", "the workspace has no profile with this id");
+        body.faults.special = Some(Slug::UnknownProfile);
+    } else {
+        body.invalid("profile_id", "must be a string");
+    }
+}
+
+/// What is wrong with a body.
+#[derive(Default)]
+struct Faults {
+    unknown: Vec<FieldError>,
+    invalid: Vec<FieldError>,
+    /// A kind of problem of its own, if its fault is the only one.
+    special: Option<Slug>,
+}
+
+impl Faults {
+    fn settle<T>(self, good: T) -> Result<T, Problem> {
+        let malformed = !self.unknown.is_empty();
+        let errors = [self.unknown, self.invalid].concat();
+        let detail = match errors.as_slice() {
+            [] => return Ok(good),
+            [only] if only.pointer.is_empty() => format!("the body {}", only.detail),
+            [only] => format!("{}: {}", only.pointer, only.detail),
+            several => {
+                let pointers: Vec<_> = several.iter().map(|fault| fault.pointer.as_str()).collect();
+                format!("{} faults, at {}", several.len(), pointers.join(", "))
+            }
+        };
+        let problem = match self.special {
+            _ if malformed => Problem::malformed(detail),
+            Some(slug) if errors.len() == 1 => Problem::new(slug, detail),
+            _ => Problem::new(Slug::ValidationError, detail),
+        };
+        Err(problem.with_errors(errors))
+    }
+}
+
+/// A JSON object whose members are taken out one by one.
+struct Object<'a, 'f> {
+    members: BTreeMap<&'a str, &'a Value>,
+    at: String,
+    faults: &'f mut Faults,
+    is_object: bool,
+}
+
+impl<'a, 'f> Object<'a, 'f> {
+    fn read(value: &'a Value, at: &str, faults: &'f mut Faults) -> Self {
+        let is_object = value.is_object();
+        if !is_object {
+            faults.invalid.push(fault(at, "must be a JSON object"));
+        }
+        let members = value.as_object().into_iter().flatten();
+        let members = members.map(|(name, value)| (name.as_str(), value)).collect();
+        Self { members, at: at.to_owned(), faults, is_object }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a Value> {
+        self.members.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn pointer(&self, name: &str) -> String {
+        // RFC 6901, section 3.
+        format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1"))
+    }
+
+    fn invalid(&mut self, name: &str, detail: impl Into<String>) {
+        let pointer = self.pointer(name);
+        self.faults.invalid.push(fault(pointer, detail));
+    }
+
+    fn object(&mut self, name: &str) -> Option<Object<'a, '_>> {
+        let value = self.take(name)?;
+        Some(Object::read(value, &self.pointer(name), self.faults))
+    }
+
+    /// A number within bounds. Without a default it must be there.
+    fn number(&mut self, name: &str, bounds: Bounds, default: Option<u32>) -> u32 {
+        let Some(value) = self.take(name) else {
+            if default.is_none() && self.is_object {
+                self.invalid(name, "is required");
+            }
+            return default.unwrap_or_default();
+        };
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        if let Some(number) = number.filter(|number| bounds.contains(number)) {
+            return number;
+        }
+        self.invalid(
+            name,
+            format!("must be an integer from {} to {}", bounds.start(), bounds.end()),
+        );
+        0
+    }
+
+    /// Whatever is left is not known.
+    fn close(self) {
+        for name in self.members.keys() {
+            let unknown = fault(self.pointer(name), format!("unknown field {name:?}"));
+            self.faults.unknown.push(unknown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Status, slug and pointers of a refusal.
+    fn refused(problem: &Problem) -> (u16, &'static str, Vec<String>) {
+        let shown = format!("{problem:?}");
+        let pointers = shown.split("pointer: \"").skip(1).filter_map(|rest| rest.split_once('"'));
+        let pointers = pointers.map(|(pointer, _)| pointer.to_owned()).collect();
+        (problem.status().as_u16(), problem.slug().as_str(), pointers)
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let defaults = create(&json!({})).unwrap();
+        assert_eq!(defaults.region, None);
+        assert_eq!(defaults.session.timeout_seconds, 1_800);
+        assert_eq!(defaults.session.keep_alive_seconds, 0);
+        assert_eq!(defaults.session.viewport, Viewport { width: 1280, height: 720 });
+        let nulls = json!({
+            "region": null, "runtime_kind": null, "timeout_seconds": null, "viewport": null,
+            "keep_alive_seconds": null, "user_agent": null, "proxy": null, "profile_id": null,
+            "storage_state": null, "labels": null, "recording": null,
+        });
+        assert_eq!(create(&nulls).unwrap(), defaults);
+    }
+
+    #[test]
+    fn what_is_within_its_limits_is_taken() {
+        for body in [
+            json!({"timeout_seconds": 5}),
+            json!({"timeout_seconds": 86_400, "keep_alive_seconds": 3_600}),
+            json!({"viewport": {"width": 100, "height": 7_680}}),
+            json!({"user_agent": "x".repeat(512)}),
+            json!({"user_agent": "Mozilla/5.0 (X11; Linux x86_64)"}),
+            json!({"runtime_kind": "chromium", "recording": {"enabled": false}}),
+            json!({"recording": {}}),
+            json!({"labels": {"a": "", "0/b.c_d-e": "ü".repeat(256), "x".repeat(63): "1"}}),
+        ] {
+            assert!(create(&body).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_place() {
+        let too_many: BTreeMap<_, _> = (0..33).map(|n| (format!("k{n}"), "v")).collect();
+        let cases: &[(Value, u16, &str, &[&str])] = &[
+            (json!([]), 422, "validation-error", &[""]),
+            (json!({"nope": 1}), 400, "validation-error", &["/nope"]),
+            (json!({"nope": null}), 400, "validation-error", &["/nope"]),
+            (json!({"a/b~c": 1}), 400, "validation-error", &["/a~1b~0c"]),
+            (json!({"timeout_seconds": 4}), 422, "validation-error", &["/timeout_seconds"]),
+            (json!({"timeout_seconds": 86_401}), 422, "validation-error", &["/timeout_seconds"]),
+            (json!({"timeout_seconds": "60"}), 422, "validation-error", &["/timeout_seconds"]),
+            (json!({"timeout_seconds": 6.5}), 422, "validation-error", &["/timeout_seconds"]),
+            (json!({"timeout_seconds": -6}), 422, "validation-error", &["/timeout_seconds"]),
+            (json!({"timeout_seconds": 1e300}), 422, "validation-error", &["/timeout_seconds"]),
+            (
+                json!({"keep_alive_seconds": 3_601}),
+                422,
+                "validation-error",
+                &["/keep_alive_seconds"],
+            ),
+            (json!({"viewport": 7}), 422, "validation-error", &["/viewport"]),
+            (
+                json!({"viewport": {"width": 99}}),
+                422,
+                "validation-error",
+                &["/viewport/width", "/viewport/height"],
+            ),
+            (
+                json!({"viewport": {"width": 100, "height": 100, "depth": 1}}),
+                400,
+                "validation-error",
+                &["/viewport/depth"],
+            ),
+            (json!({"user_agent": ""}), 422, "validation-error", &["/user_agent"]),
+            (json!({"user_agent": "a\nb"}), 422, "validation-error", &["/user_agent"]),
+            (json!({"user_agent": "x".repeat(513)}), 422, "validation-error", &["/user_agent"]),
+            (json!({"labels": too_many}), 422, "validation-error", &["/labels"]),
+            (json!({"labels": {"-a": "b"}}), 422, "validation-error", &["/labels/-a"]),
+            (json!({"labels": {"": "b"}}), 422, "validation-error", &["/labels/"]),
+            (json!({"labels": {"a/b": 1}}), 422, "validation-error", &["/labels/a~1b"]),
+            (json!({"labels": {"a": "x".repeat(257)}}), 422, "validation-error", &["/labels/a"]),
+            (json!({"labels": {"a": "\u{0}"}}), 422, "validation-error", &["/labels/a"]),
+            (json!({"region": 7}), 422, "validation-error", &["/region"]),
+            (json!({"runtime_kind": "rda"}), 422, "unsupported-runtime", &["/runtime_kind"]),
+            (json!({"runtime_kind": 7}), 422, "validation-error", &["/runtime_kind"]),
+            (
+                json!({"recording": {"enabled": true}}),
+                422,
+                "validation-error",
+                &["/recording/enabled"],
+            ),
+            (
+                json!({"recording": {"enabled": 1}}),
+                422,
+                "validation-error",
+                &["/recording/enabled"],
+            ),
+            (json!({"profile_id": "01"}), 422, "unknown-profile", &["/profile_id"]),
+            (json!({"proxy": {"url": "http://x"}}), 422, "validation-error", &["/proxy"]),
+            (json!({"storage_state": {}}), 422, "validation-error", &["/storage_state"]),
+            (
+                json!({"runtime_kind": "rda", "timeout_seconds": 1, "nope": 1}),
+                400,
+                "validation-error",
+                &["/nope", "/timeout_seconds", "/runtime_kind"],
+            ),
+        ];
+        for (body, status, slug, pointers) in cases {
+            let found = refused(&create(body).unwrap_err());
+            let pointers = pointers.iter().map(ToString::to_string).collect();
+            assert_eq!(found, (*status, *slug, pointers), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_a_release_or_labels() {
+        assert_eq!(change(&json!({"status": "REQUEST_RELEASE"})).unwrap(), Change::Release);
+        assert_eq!(change(&json!({"labels": {}})).unwrap(), Change::Labels(BTreeMap::new()));
+        for (body, status) in [
+            (json!({}), 422),
+            (json!(null), 422),
+            (json!({"status": "COMPLETED"}), 422),
+            (json!({"status": "REQUEST_RELEASE", "labels": {}}), 422),
+            (json!({"labels": {"a": 1}}), 422),
+            (json!({"region": "eu"}), 400),
+        ] {
+            assert_eq!(change(&body).unwrap_err().status().as_u16(), status, "{body}");
+        }
+    }
+}
