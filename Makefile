@@ -1,0 +1,50 @@
+# make up     install what is missing, build, start, run a first session, say what to paste
+# make test   everything that CI runs
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+LISTEN ?= 127.0.0.1:8080
+
+.PHONY: help up down test check bench clean
+
+help:
+	@echo 'make up      install what is missing, build, start and run a first session'
+	@echo 'make down    stop what make up started'
+	@echo 'make test    everything that CI runs'
+	@echo 'make check   format, lints, licences, unused dependencies'
+	@echo 'make bench   compare with Chrome on its own'
+	@echo 'make clean   stop, and remove what was built'
+
+up:
+	@scripts/install run
+	@cargo build --release --locked --package cli
+	@scripts/up $(LISTEN)
+
+down:
+	@scripts/down
+
+test:
+	@scripts/install test
+	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
+	@scripts/python-clients
+	@$(MAKE) --no-print-directory check
+	@cargo build --locked --workspace --bins
+	@tests/with-postgres cargo nextest run --workspace --locked
+
+check:
+	@scripts/install check
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@cargo deny check bans licenses sources
+	@cargo machete
+
+bench:
+	@scripts/install test
+	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
+	@cargo build --release --locked --package cli
+	@cargo run --release --locked --package tests --bin bench
+
+clean: down
+	@cargo clean
+	@rm -rf tests/clients/node_modules tests/clients/.venv

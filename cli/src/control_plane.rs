@@ -1,0 +1,230 @@
+//! `ventus control-plane`, and the parts of it that `ventus up` runs too.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use control_plane::ControlPlane;
+use proto::{
+    agent::hub_server::{Hub, HubServer},
+    region::Region,
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{Server, server::TcpIncoming};
+use tracing::{info, warn};
+
+use crate::{
+    data_dir::{self, Credentials, DataDir, credentials_path},
+    layers, listen,
+    ready::ReadyFile,
+    serve::{Limits, serve},
+    shutdown::{on_signal, within},
+    style::Style,
+};
+
+/// Flags of `ventus control-plane`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Address to serve the API on
+    #[arg(long, env = "VENTUS_LISTEN", default_value = "127.0.0.1:8080", value_parser = listen::address, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Address that agents dial (gRPC)
+    #[arg(long, env = "VENTUS_HUB_LISTEN", default_value = "127.0.0.1:8081", value_parser = listen::address, value_name = "ADDRESS")]
+    hub_listen: SocketAddr,
+    /// Token that agents join with [default: made once, kept in the data directory]
+    ///
+    /// Arguments can be seen by other users of the machine: prefer the environment.
+    #[arg(long, env = "VENTUS_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    join_token: Option<String>,
+    #[command(flatten)]
+    server: listen::Options,
+    #[command(flatten)]
+    data_dir: data_dir::Options,
+    #[command(flatten)]
+    store: Store,
+}
+
+/// What the control plane stores, and where.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct Store {
+    /// Where to store sessions and keys, sqlite:///path or postgres://… [default: a SQLite
+    /// file in the data directory]
+    #[arg(long, env = "VENTUS_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    pub database_url: Option<String>,
+    /// Region of sessions that name none
+    #[arg(long, env = "VENTUS_REGION", default_value = "local", value_name = "NAME")]
+    pub region: Region,
+}
+
+impl Store {
+    /// The store's URL.
+    pub fn url(&self, data_dir: &Path) -> String {
+        let default = || format!("sqlite://{}", data_dir.join("ventus.db").display());
+        self.database_url.clone().unwrap_or_else(default)
+    }
+
+    /// The kind of store, for people.
+    pub fn kind(&self) -> &'static str {
+        let url = self.database_url.as_deref().unwrap_or_default();
+        if url.starts_with("postgres") { "PostgreSQL" } else { "SQLite" }
+    }
+}
+
+fn database_url(text: &str) -> Result<String, String> {
+    let known = ["sqlite://", "postgres://", "postgresql://"];
+    if known.iter().any(|scheme| text.starts_with(scheme)) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a URL like sqlite:///path or postgres://user@host/name".into())
+    }
+}
+
+/// How long the hub may take to end the agents' streams, and the control plane its tasks.
+const STOP: Duration = Duration::from_millis(1500);
+/// Longest silence on an agent's connection before it is asked whether it is still there.
+const HUB_KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Runs the control plane until a signal ends it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let stop = on_signal()?;
+    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
+    let data = options.data_dir.open()?;
+    let listener = listen::bind(options.listen).await?;
+    let hub = listen::bind(options.hub_listen).await?;
+    let hub_address = hub.local_addr()?;
+    let base_url = options.server.base_url(listener.local_addr()?);
+    let (join_token, token_path) = match options.join_token {
+        Some(token) => (token, None),
+        None => data.join_token().map(|(token, path)| (token, Some(path)))?,
+    };
+    let running = Running::start(&data, &options.store, &base_url, join_token, hub).await?;
+    let key = keep_key(&data, &running.control_plane, &base_url)?;
+    let routes = layers::around(running.control_plane.router(), &base_url);
+    let limits = Limits::with_per_address(options.server.connections_per_address);
+    let serving = TaskTracker::new();
+    serving.spawn(serve(listener, routes, limits, stop.clone()));
+    serving.close();
+    announce(&data, &ready, &base_url, key)?;
+
+    let style = Style::of_stdout();
+    println!("\n  {} is ready\n", style.bold(&format!("Ventus control plane {VERSION}")));
+    println!("  API       {base_url}");
+    println!("  Agents    {hub_address}");
+    if let Some(path) = &token_path {
+        println!("  Token     agents join with the one in {}", path.display());
+    }
+    print_key(style, &running.control_plane, data.path());
+    println!();
+    info!(%base_url, hub = %hub_address, "the control plane is ready");
+
+    stop.cancelled().await;
+    // `serve` bounds itself.
+    serving.wait().await;
+    running.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A control plane with its hub being served.
+pub struct Running {
+    /// The control plane itself.
+    pub control_plane: ControlPlane,
+    hub: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Starts both.
+    pub async fn start(
+        data: &DataDir,
+        store: &Store,
+        base_url: &str,
+        join_token: String,
+        hub: TcpListener,
+    ) -> anyhow::Result<Self> {
+        let config = control_plane::Config {
+            database_url: store.url(data.path()),
+            data_dir: data.path().to_owned(),
+            public_url: base_url.to_owned(),
+            default_region: store.region.clone(),
+            join_token,
+        };
+        let stop = CancellationToken::new();
+        let control_plane = ControlPlane::start(config, stop.clone()).await?;
+        let tracker = TaskTracker::new();
+        tracker.spawn(serve_hub(hub, control_plane.hub(), stop.clone()));
+        tracker.close();
+        Ok(Self { control_plane, hub: tracker, stop })
+    }
+
+    /// Ends the hub, then the control plane's tasks.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        within(STOP, "the hub", self.hub.wait()).await;
+        within(STOP, "the control plane", self.control_plane.stopped()).await;
+    }
+}
+
+async fn serve_hub(listener: TcpListener, hub: HubServer<impl Hub>, stop: CancellationToken) {
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(HUB_KEEPALIVE))
+        .http2_keepalive_timeout(Some(HUB_KEEPALIVE))
+        .add_service(hub)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        )
+        .await;
+    if let Err(error) = served {
+        warn!(%error, "the hub stopped");
+    }
+}
+
+/// The key that this server goes by, if this process knows one. That of a first start is
+/// kept at once: the store has only its hash.
+pub fn keep_key(
+    data: &DataDir,
+    control_plane: &ControlPlane,
+    base_url: &str,
+) -> anyhow::Result<Option<String>> {
+    match control_plane.first_key() {
+        Some(key) => {
+            let credentials =
+                Credentials { base_url: base_url.to_owned(), api_key: key.to_owned() };
+            data.keep(&credentials).context("cannot keep the API key")?;
+            Ok(Some(credentials.api_key))
+        }
+        None => Ok(data.credentials()?.map(|credentials| credentials.api_key)),
+    }
+}
+
+/// Tells those who wait that the server is ready, and `ventus try` where it is now.
+pub fn announce(
+    data: &DataDir,
+    ready: &ReadyFile,
+    base_url: &str,
+    key: Option<String>,
+) -> anyhow::Result<()> {
+    ready.write(base_url, key.as_deref())?;
+    match key {
+        Some(api_key) => data.keep(&Credentials { base_url: base_url.to_owned(), api_key }),
+        None => Ok(()),
+    }
+}
+
+/// Shows the key of a first start, this once.
+pub fn print_key(style: Style, control_plane: &ControlPlane, data_dir: &Path) {
+    let path = credentials_path(data_dir);
+    if let Some(key) = control_plane.first_key() {
+        println!("  API key   {}", style.green(key));
+        println!("            {}", style.dim("shown this once, and kept for you in"));
+        println!("            {}", style.dim(&path.display().to_string()));
+    } else if path.exists() {
+        println!("  API key   in {}", path.display());
+    }
+}

@@ -1,0 +1,130 @@
+//! What every answer passes on its way out, the same on every listener.
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header};
+use proto::problem::{self, Frame, Problem, Slug};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, Predicate},
+    },
+    timeout::RequestBodyDeadlineLayer,
+};
+use tracing::error;
+
+/// How long a request's body may take to arrive.
+const BODY: Duration = Duration::from_secs(30);
+
+/// The routes with all that goes around them. From the outside in: request id and problem
+/// documents, panics, caching, compression, the body's deadline.
+pub fn around(routes: Router, base_url: &str) -> Router {
+    let frame = Frame { base_url: base_url.into() };
+    let compressible = DefaultPredicate::new().and(not_an_upgrade);
+    routes
+        .layer(RequestBodyDeadlineLayer::new(BODY))
+        .layer(CompressionLayer::new().compress_when(compressible))
+        .layer(middleware::from_fn(not_stored))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(frame, problem::frame))
+}
+
+/// What follows a 101 is another protocol's business.
+fn not_an_upgrade(status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions) -> bool {
+    status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Answers of the API hold connect tokens: no cache may keep them.
+async fn not_stored(request: Request, next: Next) -> Response {
+    let api = request.uri().path().starts_with("/v1/");
+    let mut response = next.run(request).await;
+    if api {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
+    }
+    response
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    error!(panic = text.unwrap_or("of an unknown kind"), "a handler panicked");
+    Problem::new(Slug::Internal, "the server failed to answer").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::to_bytes,
+        routing::{get, post},
+    };
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn app() -> Router {
+        let routes = Router::new()
+            .route("/v1/long", get(|| async { "long ".repeat(1000) }))
+            .route("/v1/only-post", post(|| async {}))
+            .route("/v1/panics", get(panics));
+        around(routes, "http://base")
+    }
+
+    async fn panics() {
+        panic!("on purpose");
+    }
+
+    async fn ask(path: &str, encoding: &str) -> Response {
+        let request = Request::builder()
+            .uri(path)
+            .header(header::ACCEPT_ENCODING, encoding)
+            .body(Body::empty())
+            .unwrap();
+        app().oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_refusal_is_a_problem_document() {
+        for (path, status, slug) in [
+            ("/nowhere", 404, "not-found"),
+            ("/v1/only-post", 405, "method-not-allowed"),
+            ("/v1/panics", 500, "internal"),
+        ] {
+            let response = ask(path, "gzip").await;
+            assert_eq!(response.status(), status, "{path}");
+            let headers = response.headers().clone();
+            assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json", "{path}");
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let problem: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["type"], format!("http://base/errors/{slug}"));
+            assert_eq!(problem["instance"], path);
+            assert_eq!(problem["request_id"], headers["x-request-id"].to_str().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_told_the_right_ones() {
+        assert_eq!(ask("/v1/only-post", "").await.headers()[header::ALLOW], "POST");
+    }
+
+    #[tokio::test]
+    async fn answers_are_compressed_as_asked_and_never_stored() {
+        for encoding in ["gzip", "br", "zstd"] {
+            let response = ask("/v1/long", encoding).await;
+            assert_eq!(response.headers()[header::CONTENT_ENCODING], encoding);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        }
+        assert!(
+            !ask("/v1/long", "identity").await.headers().contains_key(header::CONTENT_ENCODING)
+        );
+    }
+}

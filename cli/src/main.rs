@@ -1,0 +1,124 @@
+//! The `ventus` command: one file a subcommand, and what they share.
+
+mod agent;
+mod browser;
+mod capacity;
+mod control_plane;
+mod data_dir;
+mod doctor;
+mod layers;
+mod listen;
+mod ready;
+mod serve;
+mod shutdown;
+mod style;
+mod telemetry;
+mod r#try;
+mod up;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+/// Browsers on demand: an API that starts Chromium and hands out a CDP URL.
+#[derive(Debug, Parser)]
+#[command(name = "ventus", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    telemetry: telemetry::Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything in one process: the API, the browsers and a SQLite store.
+    Up(up::Options),
+    /// Run a first session against a running server and print code to paste.
+    Try(r#try::Options),
+    /// Say what this machine lacks and how to mend it.
+    Doctor(doctor::Options),
+    /// Run only the control plane: the API and the hub that agents dial.
+    ControlPlane(control_plane::Options),
+    /// Run only an agent: browsers and the data plane of one region.
+    Agent(agent::Options),
+}
+
+/// How long the runtime may take to let go of what is left when a command is done.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::start(&cli.telemetry) {
+        eprintln!("error: {error:#}");
+        return ExitCode::from(2);
+    }
+    shutdown::raise_descriptor_limit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: could not start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(options) => up::run(options).await?,
+        Command::Try(options) => r#try::run(options).await?,
+        Command::Doctor(options) => return doctor::run(options).await,
+        Command::ControlPlane(options) => control_plane::run(options).await?,
+        Command::Agent(options) => agent::run(options).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A fault of the command line that only shows after parsing: exit code 2, as clap's own.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error for a command line that makes no sense.
+fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_a_server_has_an_environment_variable() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
+                let env = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert!(
+                    env.as_deref().is_some_and(|name| name.starts_with("VENTUS_")),
+                    "{} {flag}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `ventus up`: control plane and agent in one process, on one port, with no configuration.
+//!
+//! The two halves still talk over the real agent protocol, on a loopback port of its own
+//! with a join token that lives as long as the process.
+
+use std::{net::SocketAddr, time::Instant};
+
+use clap::Args;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
+
+use crate::{
+    agent::{self, Browsers, Chosen, Place, sessions},
+    control_plane::{Running, Store, VERSION, announce, keep_key, print_key},
+    data_dir::{self, DataDir, random_token},
+    layers, listen,
+    ready::ReadyFile,
+    serve::{Limits, serve},
+    shutdown::on_signal,
+    style::Style,
+};
+
+/// Flags of `ventus up`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Address to serve the API and the browsers on
+    #[arg(long, env = "VENTUS_LISTEN", default_value = "127.0.0.1:8080", value_parser = listen::address, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    server: listen::Options,
+    #[command(flatten)]
+    data_dir: data_dir::Options,
+    #[command(flatten)]
+    store: Store,
+    #[command(flatten)]
+    browsers: Browsers,
+}
+
+/// Runs everything until a signal ends it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let stop = on_signal()?;
+    let chosen = options.browsers.choose()?;
+    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
+    let data = options.data_dir.open()?;
+    let listener = listen::bind(options.listen).await?;
+    let base_url = options.server.base_url(listener.local_addr()?);
+    let hub = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let join_token = random_token()?;
+    let place = Place {
+        region: options.store.region.clone(),
+        hub_url: format!("http://{}", hub.local_addr()?),
+        join_token: join_token.clone(),
+        data_plane_url: listen::websocket(&base_url),
+    };
+    let banner = banner(&options, &chosen, &base_url, &data);
+
+    let running = Running::start(&data, &options.store, &base_url, join_token, hub).await?;
+    let key = keep_key(&data, &running.control_plane, &base_url)?;
+    let agent_stop = CancellationToken::new();
+    let agent = match agent::start(&data, place, chosen, &stop, &agent_stop).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            running.stop().await;
+            return Err(error);
+        }
+    };
+    let routes = running.control_plane.router().merge(agent.router());
+    let routes = layers::around(routes, &base_url);
+    let limits = Limits::with_per_address(options.server.connections_per_address);
+    let serving = TaskTracker::new();
+    serving.spawn(serve(listener, routes, limits, stop.clone()));
+    serving.close();
+
+    let outcome = agent::wait_until_ready(&agent, &stop).await;
+    if matches!(outcome, Ok(true)) {
+        announce(&data, &ready, &base_url, key)?;
+        let style = Style::of_stdout();
+        let title = style.bold(&format!("Ventus {VERSION}"));
+        println!("\n  {title} is ready after {:.1} s\n", begun.elapsed().as_secs_f32());
+        println!("{banner}");
+        print_key(style, &running.control_plane, data.path());
+        println!("\n  A first session:  {}\n", style.bold("ventus try"));
+        info!(%base_url, "ventus is ready");
+        stop.cancelled().await;
+    }
+    // The agent first: it still tells the hub how its sessions ended.
+    stop.cancel();
+    tokio::join!(agent::stop(agent, &agent_stop), serving.wait());
+    running.stop().await;
+    info!("stopped");
+    outcome.map(drop)
+}
+
+fn banner(options: &Options, chosen: &Chosen, base_url: &str, data: &DataDir) -> String {
+    let mut lines = vec![
+        format!("  API       {base_url}"),
+        format!("  Docs      {base_url}/docs"),
+        format!("  Region    {} · {}", options.store.region, sessions(chosen)),
+        format!("  Browser   {}", chosen.browser.display()),
+        format!("  Data      {} ({})", data.path().display(), options.store.kind()),
+    ];
+    if chosen.no_sandbox {
+        lines.push(format!("  {}", Style::of_stdout().red("Sandbox   OFF")));
+    }
+    lines.join("\n")
+}
