@@ -1,0 +1,12 @@
+//! End-to-end tests, a file a story.
+#![expect(clippy::unwrap_used, reason = "tests panic on what they did not expect")]
+
+mod chromiumoxide;
+mod churn;
+mod clients;
+mod crash;
+mod create;
+mod deadlines;
+mod halves;
+mod raw;
+mod tokens;

@@ -1,0 +1,2 @@
+self.name2 = 'dedicated';
+onmessage = event => postMessage(event.data + 1);

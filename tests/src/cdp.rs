@@ -1,0 +1,133 @@
+//! A small CDP client over a WebSocket, for what a test does itself.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
+
+use crate::PATIENCE;
+
+/// A connection.
+pub struct Cdp {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    next_id: u64,
+}
+
+/// How a connection ended: close code (1006 when there was no close frame) and reason.
+pub type Closed = (u16, String);
+
+impl Cdp {
+    /// Connects to a browser or a page.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    pub async fn connect(url: &str) -> Self {
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        let connecting = connect_async_with_config(url, Some(config), true);
+        let connected = timeout(PATIENCE, connecting).await.expect("an answer to the upgrade");
+        let (socket, _) = connected.expect("an upgrade to a WebSocket");
+        Self { socket, next_id: 1 }
+    }
+
+    /// Sends a text as it is.
+    ///
+    /// # Panics
+    ///
+    /// When the connection has ended.
+    pub async fn send(&mut self, text: String) {
+        self.socket.send(Message::text(text)).await.expect("an open connection");
+    }
+
+    /// The next text. `Err` with how the connection ended.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub async fn next(&mut self) -> Result<String, Closed> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Err((frame.code.into(), frame.reason.as_str().to_owned()));
+                }
+                Some(Ok(Message::Close(None))) => return Err((1005, String::new())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err((1006, String::new())),
+            }
+        }
+    }
+
+    /// Sends a command and answers its result. Other messages that come meanwhile are dropped.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, or nothing comes.
+    pub async fn call(&mut self, session: Option<&str>, method: &str, params: Value) -> Value {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut message = json!({ "id": id, "method": method, "params": params });
+        if let Some(session) = session {
+            message["sessionId"] = json!(session);
+        }
+        self.send(message.to_string()).await;
+        let answer = async {
+            loop {
+                let text = self.next().await.unwrap_or_else(|end| panic!("{method}: {end:?}"));
+                // Only answers begin with an id: the events of a busy page need no parsing.
+                if text.starts_with(&format!("{{\"id\":{id},")) {
+                    return serde_json::from_str::<Value>(&text).expect("JSON from the browser");
+                }
+            }
+        };
+        let answer = timeout(Duration::from_secs(60), answer).await;
+        let mut answer = answer.unwrap_or_else(|_| panic!("no answer to {method}"));
+        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+        answer["result"].take()
+    }
+
+    /// Opens a page and attaches to it; answers target and session.
+    pub async fn page(&mut self, url: &str) -> (String, String) {
+        let made = self.call(None, "Target.createTarget", json!({ "url": url })).await;
+        let target = made["targetId"].as_str().expect("a target").to_owned();
+        let attach = json!({ "targetId": target, "flatten": true });
+        let attached = self.call(None, "Target.attachToTarget", attach).await;
+        (target, attached["sessionId"].as_str().expect("a session").to_owned())
+    }
+
+    /// Evaluates an expression, awaiting a promise, and answers the value.
+    pub async fn evaluate(&mut self, session: Option<&str>, expression: &str) -> Value {
+        let params =
+            json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let mut answer = self.call(session, "Runtime.evaluate", params).await;
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].take()
+    }
+
+    /// Waits until the other side ends the connection.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn closed(&mut self, within: Duration) -> Closed {
+        let end = async {
+            loop {
+                if let Err(end) = self.next().await {
+                    return end;
+                }
+            }
+        };
+        timeout(within, end).await.unwrap_or_else(|_| panic!("still open after {within:?}"))
+    }
+
+    /// Closes the connection.
+    pub async fn close(mut self) {
+        let _ = self.socket.close(None).await;
+        let _ = timeout(PATIENCE, async { while self.next().await.is_ok() {} }).await;
+    }
+}
