@@ -23,7 +23,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long a launch that no one wants any more may take before it is torn down half-way.
 const LAUNCH_GRACE: Duration = Duration::from_secs(3);
-/// How long after its pipe a browser's process may take to exit; only its status is wanted.
+/// How long the end of a browser's pipe and of its process may lie apart.
 const EXIT_GRACE: Duration = Duration::from_millis(300);
 
 /// One session, and its slot.

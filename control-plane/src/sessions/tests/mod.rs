@@ -5,5 +5,4 @@ mod create;
 mod idempotency;
 mod lifecycle;
 mod list;
-mod perf;
 mod queue;
