@@ -29,7 +29,6 @@ test:
 	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
 	@scripts/python-clients
 	@$(MAKE) --no-print-directory check
-	@cargo build --locked --workspace --bins
 	@tests/with-postgres cargo nextest run --workspace --locked
 
 check:

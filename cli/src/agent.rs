@@ -22,7 +22,7 @@ use crate::{
     ready::ReadyFile,
     serve::{Limits, serve},
     shutdown::{on_signal, within},
-    style::Style,
+    style::{Style, say},
     usage,
 };
 
@@ -188,9 +188,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop_signal = on_signal()?;
     let chosen = options.browsers.choose()?;
     let join_token = join_token(&options)?;
-    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let data = options.data_dir.open()?;
     let listener = listen::bind(options.listen).await?;
+    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let base_url = options.server.base_url(listener.local_addr()?);
     let data_plane_url = match options.advertise {
         Some(url) => url,
@@ -215,10 +215,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     serving.spawn(serve(listener, routes, limits, stop_signal.clone()));
     serving.close();
 
-    let outcome = wait_until_ready(&agent, &stop_signal).await;
+    let mut outcome = wait_until_ready(&agent, &stop_signal).await;
     if matches!(outcome, Ok(true)) {
-        ready.write(&base_url, None)?;
-        println!("{banner}");
+        outcome = ready.write(&base_url, None).map(|()| true);
+    }
+    if matches!(outcome, Ok(true)) {
+        say(&banner);
         info!(%base_url, "the agent is ready");
         stop_signal.cancelled().await;
     }

@@ -20,7 +20,7 @@ use crate::{
     ready::ReadyFile,
     serve::{Limits, serve},
     shutdown::{on_signal, within},
-    style::Style,
+    style::{Style, say},
 };
 
 /// Flags of `ventus control-plane`.
@@ -89,11 +89,11 @@ const HUB_KEEPALIVE: Duration = Duration::from_secs(5);
 /// Runs the control plane until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop = on_signal()?;
-    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let data = options.data_dir.open()?;
     let listener = listen::bind(options.listen).await?;
     let hub = listen::bind(options.hub_listen).await?;
     let hub_address = hub.local_addr()?;
+    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let base_url = options.server.base_url(listener.local_addr()?);
     let (join_token, token_path) = match options.join_token {
         Some(token) => (token, None),
@@ -109,14 +109,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     announce(&data, &ready, &base_url, key)?;
 
     let style = Style::of_stdout();
-    println!("\n  {} is ready\n", style.bold(&format!("Ventus control plane {VERSION}")));
-    println!("  API       {base_url}");
-    println!("  Agents    {hub_address}");
+    say(&format!("\n  {} is ready\n", style.bold(&format!("Ventus control plane {VERSION}"))));
+    say(&format!("  API       {base_url}"));
+    say(&format!("  Agents    {hub_address}"));
     if let Some(path) = &token_path {
-        println!("  Token     agents join with the one in {}", path.display());
+        say(&format!("  Token     agents join with the one in {}", path.display()));
     }
-    print_key(style, &running.control_plane, data.path());
-    println!();
+    say_key(style, &running.control_plane, data.path());
+    say("");
     info!(%base_url, hub = %hub_address, "the control plane is ready");
 
     stop.cancelled().await;
@@ -218,13 +218,13 @@ pub fn announce(
 }
 
 /// Shows the key of a first start, this once.
-pub fn print_key(style: Style, control_plane: &ControlPlane, data_dir: &Path) {
+pub fn say_key(style: Style, control_plane: &ControlPlane, data_dir: &Path) {
     let path = credentials_path(data_dir);
     if let Some(key) = control_plane.first_key() {
-        println!("  API key   {}", style.green(key));
-        println!("            {}", style.dim("shown this once, and kept for you in"));
-        println!("            {}", style.dim(&path.display().to_string()));
+        say(&format!("  API key   {}", style.green(key)));
+        say(&format!("            {}", style.dim("shown this once, and kept for you in")));
+        say(&format!("            {}", style.dim(&path.display().to_string())));
     } else if path.exists() {
-        println!("  API key   in {}", path.display());
+        say(&format!("  API key   in {}", path.display()));
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     agent::Browsers,
     browser::{self, HINT},
     capacity, data_dir, listen,
-    style::Style,
+    style::{Style, say},
 };
 
 /// Flags of `ventus doctor`: what `ventus up` would be started with.
@@ -39,7 +39,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut checks = on_browsers(&options).await?;
     checks.push(port(options.listen).await);
     let style = Style::of_stdout();
-    println!("\n{}", table(&checks, style));
+    say(&format!("\n{}", table(&checks, style)));
     let worst = checks.iter().map(|check| check.outcome).max();
     let (verdict, code) = match worst {
         Some(Outcome::Fail) => {
@@ -48,7 +48,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Some(Outcome::Warn) => (style.yellow("Ready, but it could be better."), ExitCode::SUCCESS),
         _ => (style.green("Ready."), ExitCode::SUCCESS),
     };
-    println!("  {verdict}\n");
+    say(&format!("  {verdict}\n"));
     Ok(code)
 }
 

@@ -1,6 +1,7 @@
 //! The ready file: how scripts and tests learn that a server is up, and how to reach it.
 
 use std::{
+    cell::Cell,
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -23,19 +24,21 @@ pub struct Ready<'a> {
 }
 
 /// A ready file that exists only while the server does.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ReadyFile {
     path: Option<PathBuf>,
+    written: Cell<bool>,
 }
 
 impl ReadyFile {
     /// Removes what an earlier run has left there, so that nobody takes it for this one's.
+    /// Called once the address is ours, and so no other server's file can be there.
     ///
     /// # Errors
     ///
     /// When the file could not be written later.
     pub fn prepare(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self { path: None }) };
+        let Some(path) = path else { return Ok(Self::default()) };
         let path = std::path::absolute(path)?;
         let shown = path.display();
         if !path.parent().is_some_and(Path::is_dir) {
@@ -45,7 +48,7 @@ impl ReadyFile {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot replace {shown}"))
             }
-            _ => Ok(Self { path: Some(path) }),
+            _ => Ok(Self { path: Some(path), written: Cell::new(false) }),
         }
     }
 
@@ -53,13 +56,16 @@ impl ReadyFile {
     pub fn write(&self, base_url: &str, api_key: Option<&str>) -> anyhow::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let ready = Ready { base_url, api_key, pid: std::process::id() };
-        write_secret(path, &format!("{}\n", serde_json::to_string(&ready)?))
+        write_secret(path, &format!("{}\n", serde_json::to_string(&ready)?))?;
+        self.written.set(true);
+        Ok(())
     }
 }
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        // An unwritten one may by now be another server's.
+        if let Some(path) = self.path.as_ref().filter(|_| self.written.get()) {
             let _ = fs::remove_file(path);
         }
     }

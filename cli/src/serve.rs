@@ -125,7 +125,7 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
     pin!(serving);
     let first = sleep(limits.first_request);
     pin!(first);
-    let mut stopping = false;
+    let (mut waiting, mut stopping) = (true, false);
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
@@ -134,7 +134,12 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
                 }
                 return;
             }
-            () = &mut first, if !spoke.is_cancelled() => return,
+            () = &mut first, if waiting => {
+                waiting = false;
+                if !spoke.is_cancelled() {
+                    return;
+                }
+            }
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
@@ -273,6 +278,22 @@ mod tests {
         begun.cancelled().await;
         stop.cancel();
         server.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_request_may_take_longer_than_its_headers_may() {
+        let router = Router::new().route(
+            "/",
+            get(async || {
+                sleep(SHORT * 2).await;
+                "done"
+            }),
+        );
+        let (address, _stop, _server) = start(router).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        assert_eq!(read_all(&mut client).await.matches("done").count(), 2);
     }
 
     #[tokio::test]

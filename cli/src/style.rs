@@ -1,6 +1,12 @@
 //! A little colour for people, and none for files and pipes.
 
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Write, stdout};
+
+/// Prints for people. That nobody listens any more is no reason to fail.
+pub fn say(text: &str) {
+    let mut out = stdout();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
 
 /// How to emphasise on stdout.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use axum::{Router, response::Html, routing::get};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
@@ -25,7 +25,7 @@ use crate::{
     data_dir::{self, credentials_in, credentials_path},
     listen,
     serve::{Limits, serve},
-    style::Style,
+    style::{Style, say},
     usage,
 };
 
@@ -76,13 +76,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     std::fs::write(&path, &picture)
         .with_context(|| format!("cannot write the screenshot to {}", path.display()))?;
     let style = Style::of_stdout();
-    println!("\n  {} {}", style.green("✓"), style.bold("Your first session"));
-    println!("\n  {}", stages.line(style));
-    println!("  {}  {}", style.dim("screenshot in"), path.display());
-    print!(
-        "{}",
-        Snippets { base_url: &server.url, key_file: server.key_file.as_deref() }.text(style)
-    );
+    say(&format!("\n  {} {}\n", style.green("✓"), style.bold("Your first session")));
+    say(&format!("  {}", stages.line(style)));
+    say(&format!("  {}  {}", style.dim("screenshot in"), path.display()));
+    let snippets = Snippets { base_url: &server.url, key_file: server.key_file.as_deref() };
+    say(&snippets.text(style));
     Ok(())
 }
 
@@ -181,8 +179,11 @@ impl Server {
             .header("Idempotency-Key", format!("ventus-try-{}", SessionId::generate()))
             .json(&json!({"timeout_seconds": 300, "labels": {"made-by": "ventus-try"}}));
         let answer = request.send().await.map_err(|error| {
-            anyhow::Error::new(error.without_url())
-                .context(format!("no server answers at {}: is `ventus up` running?", self.url))
+            if error.is_connect() {
+                anyhow!("no server answers at {}: is `ventus up` running?", self.url)
+            } else {
+                error.without_url().into()
+            }
         })?;
         Ok(accepted(answer).await?.json().await?)
     }

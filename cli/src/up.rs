@@ -11,13 +11,13 @@ use tracing::info;
 
 use crate::{
     agent::{self, Browsers, Chosen, Place, sessions},
-    control_plane::{Running, Store, VERSION, announce, keep_key, print_key},
+    control_plane::{Running, Store, VERSION, announce, keep_key, say_key},
     data_dir::{self, DataDir, random_token},
     layers, listen,
     ready::ReadyFile,
     serve::{Limits, serve},
     shutdown::on_signal,
-    style::Style,
+    style::{Style, say},
 };
 
 /// Flags of `ventus up`.
@@ -41,9 +41,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let begun = Instant::now();
     let stop = on_signal()?;
     let chosen = options.browsers.choose()?;
-    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let data = options.data_dir.open()?;
     let listener = listen::bind(options.listen).await?;
+    let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let base_url = options.server.base_url(listener.local_addr()?);
     let hub = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let join_token = random_token()?;
@@ -72,20 +72,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     serving.spawn(serve(listener, routes, limits, stop.clone()));
     serving.close();
 
-    let outcome = agent::wait_until_ready(&agent, &stop).await;
+    let mut outcome = agent::wait_until_ready(&agent, &stop).await;
     if matches!(outcome, Ok(true)) {
-        announce(&data, &ready, &base_url, key)?;
+        outcome = announce(&data, &ready, &base_url, key).map(|()| true);
+    }
+    if matches!(outcome, Ok(true)) {
         let style = Style::of_stdout();
         let title = style.bold(&format!("Ventus {VERSION}"));
-        println!("\n  {title} is ready after {:.1} s\n", begun.elapsed().as_secs_f32());
-        println!("{banner}");
-        print_key(style, &running.control_plane, data.path());
-        println!("\n  A first session:  {}\n", style.bold("ventus try"));
+        say(&format!("\n  {title} is ready after {:.1} s\n", begun.elapsed().as_secs_f32()));
+        say(&banner);
+        say_key(style, &running.control_plane, data.path());
+        say(&format!("\n  A first session:  {}\n", style.bold("ventus try")));
         info!(%base_url, "ventus is ready");
         stop.cancelled().await;
     }
-    // The agent first: it still tells the hub how its sessions ended.
     stop.cancel();
+    // The agent first: it still tells the hub how its sessions ended.
     tokio::join!(agent::stop(agent, &agent_stop), serving.wait());
     running.stop().await;
     info!("stopped");

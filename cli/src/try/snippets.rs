@@ -31,7 +31,7 @@ impl Snippets<'_> {
         for (name, code) in parts {
             text += &format!("\n{}\n{code}\n", style.bold(&format!("  {name}")));
         }
-        text + "\n"
+        text
     }
 
     fn curl(&self) -> String {
