@@ -143,9 +143,9 @@ fn raw_nuls_are_found_in_strings_and_refused_elsewhere() {
 #[test]
 fn the_last_letter_of_a_word_may_be_anything_as_in_chrome_even_nul() {
     let command = scan(b"{\"id\":1,\"method\":\"a\",\"params\":nul}}").unwrap();
-    assert_eq!(command.end, 33);
+    assert_eq!(command.end, 34);
     let command = scan(b"{\"id\":1,\"method\":\"a\",\"params\":nul\0}").unwrap();
-    assert_eq!(command.nuls, [Nul { at: 32, instead: "l" }]);
+    assert_eq!(command.nuls, [Nul { at: 33, instead: "l" }]);
 }
 
 proptest! {
