@@ -79,10 +79,9 @@ const COMMON: [&str; 31] = [
 
 /// In this order: both big clients ask for the first three (changed request headers, http
 /// turned into https, delayed first paint); then Chrome's own traffic on the local network
-/// and to its vendor, offers to translate, and hidden pages made for its own toolbar.
+/// and to its vendor, and offers to translate.
 const DISABLED_FEATURES: &str = "--disable-features=AcceptCHFrame,HttpsUpgrades,PaintHolding,\
-     DialMediaRouteProvider,MediaRouter,OptimizationHints,Translate,\
-     InitialWebUI,PreloadTopChromeWebUI,WebUIToolbar,WebUIReloadButton";
+     DialMediaRouteProvider,MediaRouter,OptimizationHints,Translate";
 
 /// What the machine decides about a command line.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +107,8 @@ pub fn arguments(
     let (width, height) = options.viewport;
     match machine.kind {
         // The size is the window's, bars included; the screen (800x600 by default) must hold
-        // it. As a flag it holds for every window, also in contexts made later.
+        // it. As a flag it holds for every window, also in contexts made later; but popups
+        // get it too, whatever size the page asks for, and no window is narrower than 500.
         Kind::Full => {
             let height = height + BARS_HEIGHT;
             flags.push("--headless=new".into());

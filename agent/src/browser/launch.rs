@@ -77,7 +77,7 @@ pub enum LaunchError {
     #[error("the browser's process cannot be started: {0}")]
     Spawn(io::Error),
     /// It ended before it answered.
-    #[error("the browser ended while starting ({status}): {}", headline(.stderr))]
+    #[error("the browser ended while starting ({status}){}", said(.stderr))]
     Exited {
         /// How.
         status: ExitStatus,
@@ -85,7 +85,7 @@ pub enum LaunchError {
         stderr: String,
     },
     /// It did not answer in time.
-    #[error("the browser did not answer within {} s: {}", .limit.as_secs_f32(), headline(.stderr))]
+    #[error("the browser did not answer within {} s{}", .limit.as_secs_f32(), said(.stderr))]
     Timeout {
         /// How long it had.
         limit: Duration,
@@ -98,6 +98,13 @@ pub enum LaunchError {
     /// The agent is stopping.
     #[error("the agent is stopping")]
     Stopping,
+}
+
+fn said(stderr: &str) -> String {
+    match headline(stderr) {
+        "" => String::new(),
+        line => format!(": {line}"),
+    }
 }
 
 /// Starts browsers from one binary, below one directory.

@@ -367,16 +367,16 @@ async fn what_a_killed_run_left_is_swept() {
     let root = place.root();
     fs::create_dir_all(root.join("OLD/profile/Default")).unwrap();
     fs::write(root.join("OLD/profile/Default/Cookies"), "x").unwrap();
-    let spawn = |directory: &Path| {
+    let spawn = |directory: &Path, user: u32| {
         let mut command = Command::new("sleep");
         command.arg("1000").env("TMPDIR", directory.join("tmp")).process_group(0);
         if geteuid().is_root() {
-            command.uid(65_519); // the last to be given out
+            command.uid(user);
         }
         command.spawn().unwrap()
     };
-    let mut left = spawn(&root.join("OLD"));
-    let mut strangers = spawn(&place.path().join("browsers-of-another"));
+    let mut left = spawn(&root.join("OLD"), 65_519);
+    let mut strangers = spawn(&place.path().join("browsers-of-another/X"), 65_518);
     let launcher = place.launcher(HEADLESS_SHELL).await;
     assert!(!left.wait().unwrap().success());
     assert_eq!(strangers.try_wait().unwrap(), None);

@@ -9,8 +9,8 @@ mod flags;
 mod jail;
 mod launch;
 mod pool;
-mod process;
 mod proc_table;
+mod process;
 mod stderr;
 mod sweep;
 #[cfg(test)]
@@ -26,15 +26,13 @@ use std::{
 
 use futures_util::FutureExt;
 
+use self::process::Process;
+pub(crate) use self::{directory::blocking_ancestor, launch::SHARED_MEMORY_MIN, users::FIRST_USER};
 pub use self::{
     flags::Kind,
     launch::{LaunchError, Launcher},
     pool::Pool,
 };
-pub(crate) use self::{
-    directory::blocking_ancestor, launch::SHARED_MEMORY_MIN, users::FIRST_USER,
-};
-use self::process::Process;
 use crate::cdp::Mux;
 
 /// What a caller may choose about a browser.
