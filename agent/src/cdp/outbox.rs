@@ -73,14 +73,19 @@ impl Outbox {
 
     /// Writes what the socket takes now. The client's task does the rest.
     pub fn flush(&self) {
+        if self.write() {
+            self.waiting.notify_one();
+        }
+    }
+
+    /// Writes, and says whether something is left for the client's task.
+    fn write(&self) -> bool {
         let mut state = self.state();
         state.write();
         if state.behind() > BACKLOG_MAX && state.closing.is_none() {
             state.overflow();
         }
-        if !state.frames.is_empty() || state.broken || state.closing.is_some() {
-            self.waiting.notify_one();
-        }
+        !state.frames.is_empty() || state.broken || state.closing.is_some()
     }
 
     /// Closes the socket after what is queued.
@@ -104,29 +109,32 @@ impl Outbox {
     pub async fn run(&self, stream: &OwnedWriteHalf) {
         let mut deadline = None;
         loop {
-            {
+            let full = {
                 let state = self.state();
                 if state.broken || (state.closing.is_some() && state.frames.is_empty()) {
                     return;
                 }
-                if deadline.is_none() {
-                    deadline = state.closing.map(|grace| time::Instant::now() + grace);
+                if let Some(grace) = state.closing {
+                    deadline.get_or_insert_with(|| time::Instant::now() + grace);
                 }
-            }
-            let more = async {
-                self.waiting.notified().await;
-                // Flushers write themselves; only a full socket is waited for here.
-                if !self.state().frames.is_empty() {
-                    let _ = stream.writable().await;
-                    self.flush();
-                }
+                !state.frames.is_empty()
             };
-            match deadline {
-                None => more.await,
-                Some(at) if time::timeout_at(at, more).await.is_err() => return,
-                Some(_) => {}
+            tokio::select! {
+                () = self.waiting.notified() => {}
+                _ = stream.writable(), if full => {
+                    self.write();
+                }
+                () = late(deadline) => return,
             }
         }
+    }
+}
+
+/// Ends when the time has come, if there is one.
+async fn late(deadline: Option<time::Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
