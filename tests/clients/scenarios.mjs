@@ -26,11 +26,16 @@ export async function run(scenarios) {
     }
     if (process.env.TIMES) console.error(`${scenario}: ${Date.now() - started} ms`);
   }
+  // a pipe takes a long line in parts, and exiting cuts it
+  await new Promise(written => process.stdout.write('', written));
   process.exit(failed ? 1 : 0);
 }
 
 function print(line) {
-  process.stdout.write(`${JSON.stringify(line)}\n`);
+  // not every reader of JSON takes half a surrogate pair
+  const whole = (_, value) =>
+    typeof value === 'string' ? value.replace(/\p{Surrogate}/gu, half => `<${half.charCodeAt(0).toString(16)}>`) : value;
+  process.stdout.write(`${JSON.stringify(line, whole)}\n`);
 }
 
 /** Decodes a PNG far enough to know that every row is there; answers its size and a pixel. */

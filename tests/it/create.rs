@@ -79,11 +79,11 @@ async fn a_full_server_makes_waiters_wait_in_turn() {
         tokio::spawn(async move { api.create_with(&format!("turn-{n}"), wait, &body).await })
     };
     let one = ask(0, "wait=60");
-    queued(api, 1).await;
+    queued(api).await;
     let two = ask(1, "wait=60");
-    queued(api, 2).await;
+    queued(api).await;
     let three = ask(2, "wait=60");
-    queued(api, 3).await;
+    queued(api).await;
     assert!(!one.is_finished() && !two.is_finished() && !three.is_finished());
     api.release(first.id()).await;
     let one = one.await.unwrap().session(201);
@@ -109,11 +109,8 @@ async fn a_full_server_makes_waiters_wait_in_turn() {
     server.stop().await;
 }
 
-/// Waits until this many requests stand in the queue: what comes without a wait is refused
-/// with an estimate, and the health of the region does not change meanwhile.
-async fn queued(api: &Api, _count: usize) {
-    // A request is in the queue as soon as the server has read it; another one sent behind it
-    // and answered says so.
+/// Waits until the server must have read what was sent before: others behind it are answered.
+async fn queued(api: &Api) {
     for _ in 0..3 {
         let answer = api.create_with("behind", "wait=0", &json!({})).await;
         assert_eq!(answer.status, 503);
@@ -150,8 +147,8 @@ async fn requests_are_checked_whole() {
 
     for (body, status, slug) in [
         (json!({ "nonsense": 1 }), 400, "validation-error"),
-        (json!({ "timeout_seconds": "ten" }), 400, "validation-error"),
-        (json!([]), 400, "validation-error"),
+        (json!({ "timeout_seconds": "ten" }), 422, "validation-error"),
+        (json!([]), 422, "validation-error"),
         (json!({ "region": "atlantis" }), 422, "unknown-region"),
         (json!({ "runtime_kind": "rda" }), 422, "unsupported-runtime"),
         (json!({ "profile_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV" }), 422, "unknown-profile"),
@@ -196,7 +193,7 @@ async fn a_session_can_be_had_before_its_browser() {
     let mut cdp = Cdp::connect(soon.connect_url()).await;
     cdp.call(None, "Browser.getVersion", json!({})).await;
     cdp.close().await;
-    assert_eq!(api.session(soon.id()).await.status(), "RUNNING");
+    api.wait_for(soon.id(), "RUNNING", harness::PATIENCE).await;
 
     // released before it runs
     let gone = api.create_with("gone", "respond-async", &json!({})).await.session(201);

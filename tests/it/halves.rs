@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
-use harness::{Server, cdp::Cdp, eventually, rows, server::Plan};
+use harness::{Server, cdp::Cdp, eventually, leftovers::GRACE, rows, server::Plan};
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -52,7 +52,7 @@ async fn each_half_survives_the_other() {
     let session = control.api.create(json!({})).await;
     let mut cdp = Cdp::connect(session.connect_url()).await;
     let (_, page) = cdp.page("about:blank").await;
-    let control = control.kill().await;
+    let control = control.kill(GRACE).await;
     assert_eq!(cdp.evaluate(Some(&page), "6 * 7").await, 42);
     let control = control.start().await;
     assert_eq!(control.api.session(session.id()).await.status(), "RUNNING");
@@ -69,7 +69,7 @@ async fn each_half_survives_the_other() {
     let session = control.api.create(json!({})).await;
     let mut cdp = Cdp::connect(session.connect_url()).await;
     cdp.page("about:blank").await;
-    let agent = agent.kill().await;
+    let agent = agent.kill(GRACE).await;
     let over = control.api.wait_for(session.id(), "ERRORED", Duration::from_secs(15)).await;
     assert_eq!(over.reason(), "agent_lost");
     let refused = control.api.create_with("nobody", "wait=0", &json!({})).await;

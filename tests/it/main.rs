@@ -8,5 +8,6 @@ mod crash;
 mod create;
 mod deadlines;
 mod halves;
+mod limits;
 mod raw;
 mod tokens;

@@ -44,6 +44,12 @@ impl Cdp {
         self.socket.send(Message::text(text)).await.expect("an open connection");
     }
 
+    /// Sends a text that may end the connection, and answers how it ended.
+    pub async fn send_and_end(&mut self, text: String) -> Closed {
+        let _ = self.socket.send(Message::text(text)).await;
+        self.closed(PATIENCE).await
+    }
+
     /// The next text. `Err` with how the connection ended.
     ///
     /// # Errors
@@ -63,30 +69,47 @@ impl Cdp {
         }
     }
 
-    /// Sends a command and answers its result. Other messages that come meanwhile are dropped.
-    ///
-    /// # Panics
-    ///
-    /// When it fails, or nothing comes.
-    pub async fn call(&mut self, session: Option<&str>, method: &str, params: Value) -> Value {
+    /// A command as it goes over the wire, and its id.
+    pub fn command(&mut self, session: Option<&str>, method: &str, params: Value) -> (u64, String) {
         let id = self.next_id;
         self.next_id += 1;
         let mut message = json!({ "id": id, "method": method, "params": params });
         if let Some(session) = session {
             message["sessionId"] = json!(session);
         }
-        self.send(message.to_string()).await;
+        (id, message.to_string())
+    }
+
+    /// The answer to a command as it came. Other messages that come meanwhile are dropped.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub async fn answer(&mut self, id: u64) -> String {
+        // Only answers begin with an id: the events of a busy page need no parsing.
+        let begin = format!("{{\"id\":{id},");
         let answer = async {
             loop {
-                let text = self.next().await.unwrap_or_else(|end| panic!("{method}: {end:?}"));
-                // Only answers begin with an id: the events of a busy page need no parsing.
-                if text.starts_with(&format!("{{\"id\":{id},")) {
-                    return serde_json::from_str::<Value>(&text).expect("JSON from the browser");
+                let text = self.next().await.unwrap_or_else(|end| panic!("command {id}: {end:?}"));
+                if text.starts_with(&begin) {
+                    return text;
                 }
             }
         };
         let answer = timeout(Duration::from_secs(60), answer).await;
-        let mut answer = answer.unwrap_or_else(|_| panic!("no answer to {method}"));
+        answer.unwrap_or_else(|_| panic!("no answer to command {id}"))
+    }
+
+    /// Sends a command and answers its result.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, or nothing comes.
+    pub async fn call(&mut self, session: Option<&str>, method: &str, params: Value) -> Value {
+        let (id, text) = self.command(session, method, params);
+        self.send(text).await;
+        let answer = self.answer(id).await;
+        let mut answer: Value = serde_json::from_str(&answer).expect("JSON from the browser");
         assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
         answer["result"].take()
     }

@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use crate::{PATIENCE, eventually, process};
@@ -26,9 +26,9 @@ const NOBODY: u32 = 65_534;
 pub struct Chrome {
     /// `ws://127.0.0.1:port/devtools/browser/…`
     pub url: String,
-    /// From the start of its process to the first answer on its port.
-    pub start_time: Duration,
-    folder: TempDir,
+    /// When its process was started.
+    pub begun: Instant,
+    folder: Option<TempDir>,
     _child: Child,
 }
 
@@ -39,13 +39,33 @@ impl Chrome {
     ///
     /// When the server has no browser, or Chrome does not start.
     pub async fn like(server_folder: &Path) -> Self {
+        let (program, flags) = Self::command_of(server_folder).await;
+        Self::start(&program, flags).await
+    }
+
+    /// The program and the flags of a server's browser.
+    ///
+    /// # Panics
+    ///
+    /// When the server has none.
+    pub async fn command_of(server_folder: &Path) -> (PathBuf, Vec<OsString>) {
         let like = eventually("the server has a browser", PATIENCE, || async {
             process::below(server_folder, None).into_iter().find(process::Process::is_browser)
         })
         .await;
         let mut arguments = like.arguments.into_iter();
-        let program = PathBuf::from(arguments.next().expect("a program"));
-        Self::start(&program, arguments.collect()).await
+        (PathBuf::from(arguments.next().expect("a program")), arguments.collect())
+    }
+
+    /// Kills it. Its folder is left to the caller, who may wait until nothing runs there.
+    ///
+    /// # Panics
+    ///
+    /// Never: the folder is there until now.
+    pub fn end(mut self) -> TempDir {
+        let folder = self.folder.take().expect("a folder until the end");
+        kill_below(folder.path());
+        folder
     }
 
     /// Starts one.
@@ -74,20 +94,26 @@ impl Chrome {
         let begun = Instant::now();
         let child = command.spawn().expect("Chrome starts");
         let active = profile.join("DevToolsActivePort");
-        let url = eventually("Chrome opens its port", PATIENCE, || async {
-            let text = fs::read_to_string(&active).ok()?;
-            let (port, path) = text.split_once('\n')?;
-            Some(format!("ws://127.0.0.1:{port}{}", path.trim()))
-        })
-        .await;
-        Self { url, start_time: begun.elapsed(), folder, _child: child }
+        let end = begun + PATIENCE;
+        // As finely as its start is to be measured.
+        let url = loop {
+            let text = fs::read_to_string(&active).unwrap_or_default();
+            if let Some((port, path)) = text.split_once('\n') {
+                break format!("ws://127.0.0.1:{port}{}", path.trim());
+            }
+            assert!(Instant::now() < end, "Chrome has not opened its port in {PATIENCE:?}");
+            sleep(Duration::from_millis(1)).await;
+        };
+        Self { url, begun, folder: Some(folder), _child: child }
     }
 }
 
 impl Drop for Chrome {
     fn drop(&mut self) {
-        for process in process::below(self.folder.path(), None) {
-            process.kill();
-        }
+        self.folder.as_ref().inspect(|folder| kill_below(folder.path()));
     }
+}
+
+fn kill_below(folder: &Path) {
+    process::below(folder, None).iter().for_each(process::Process::kill);
 }

@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use crate::{eventually, process};
+use tokio::time::{Instant, sleep};
+
+use crate::process;
 
 /// How long what a server ran may outlive it.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -13,13 +15,15 @@ pub const GRACE: Duration = Duration::from_secs(2);
 ///
 /// When one stays.
 pub async fn no_process(data: &Path, server: Option<u32>, within: Duration) {
-    let mut left = Vec::new();
-    let gone = eventually("its processes are gone", within, || {
-        left = process::below(data, server);
-        let gone = left.is_empty();
-        async move { gone.then_some(()) }
-    });
-    gone.await;
+    let end = Instant::now() + within;
+    loop {
+        let left = process::below(data, server);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "processes are left after {within:?}: {left:#?}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Names of the browsers' directories that are there.

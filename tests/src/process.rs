@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process.
+/// A process. Chrome writes its own command line anew, as one text with blanks.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Its id.
@@ -38,8 +38,9 @@ impl Process {
 }
 
 fn split(bytes: &[u8]) -> Vec<OsString> {
-    let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
-    parts.map(|part| OsString::from_vec(part.to_vec())).collect()
+    let parts = |by: u8| bytes.split(move |byte| [0, by].contains(byte)).filter(|p| !p.is_empty());
+    let by = if parts(0).count() > 1 { 0 } else { b' ' };
+    parts(by).map(|part| OsString::from_vec(part.to_vec())).collect()
 }
 
 /// All processes that were started for something below `folder`, `except` one: told by their

@@ -252,11 +252,11 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// When its browsers do not die with it.
-    pub async fn kill(mut self) -> Plan {
+    /// When its browsers do not die with it in time.
+    pub async fn kill(mut self, within: Duration) -> Plan {
         let mut child = self.child.take().expect("a running server");
         child.kill().await.expect("a process of ours");
-        leftovers::no_process(self.data(), None, GRACE).await;
+        leftovers::no_process(self.data(), None, within).await;
         self.plan.clone()
     }
 
@@ -305,7 +305,8 @@ impl Server {
         let end = Instant::now() + REST_LIMIT;
         loop {
             let browsers = self.browsers().len();
-            let found = (self.api.in_use().await, browsers, leftovers::directories(self.data()).len());
+            let found =
+                (self.api.in_use().await, browsers, leftovers::directories(self.data()).len());
             if found == wanted {
                 return;
             }
