@@ -1,4 +1,4 @@
-//! Control plane and agent as programs of their own; on PostgreSQL where the tests have one.
+//! Control plane and agent as programs of their own, on PostgreSQL.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -7,14 +7,15 @@ use harness::{Server, cdp::Cdp, eventually, leftovers::GRACE, rows, server::Plan
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
-/// A database of this test's own, if there is a PostgreSQL to make one on.
-async fn database() -> Option<String> {
-    let server = std::env::var("VENTUS_TEST_POSTGRES").ok()?;
+/// A database of this test's own.
+async fn database() -> String {
+    let server = std::env::var("VENTUS_TEST_POSTGRES")
+        .expect("VENTUS_TEST_POSTGRES names a server: run through tests/with-postgres");
     let name = format!("halves_{}", ulid::Ulid::generate().to_string().to_lowercase());
     let mut postgres = PgConnection::connect(&server).await.unwrap();
     postgres.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
     let (base, _) = server.rsplit_once('/').unwrap();
-    Some(format!("{base}/{name}"))
+    format!("{base}/{name}")
 }
 
 const TOKEN: &str = "a-join-token-of-the-tests";
@@ -24,14 +25,11 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn control_plane(database: Option<&str>, hub: u16) -> Plan {
-    let plan = Server::control_plane()
+fn control_plane(database: &str, hub: u16) -> Plan {
+    Server::control_plane()
         .flag("hub-listen", format!("127.0.0.1:{hub}"))
-        .env("VENTUS_JOIN_TOKEN", TOKEN);
-    match database {
-        Some(url) => plan.database(url),
-        None => plan,
-    }
+        .env("VENTUS_JOIN_TOKEN", TOKEN)
+        .database(database)
 }
 
 fn agent(hub: u16) -> Plan {
@@ -45,7 +43,7 @@ fn agent(hub: u16) -> Plan {
 async fn each_half_survives_the_other() {
     let database = database().await;
     let hub = free_port();
-    let control = control_plane(database.as_deref(), hub).start().await;
+    let control = control_plane(&database, hub).start().await;
     let agent = agent(hub).start().await;
 
     // a session and its client outlive the control plane
@@ -89,15 +87,12 @@ async fn each_half_survives_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_make_one_session_of_one_key() {
-    let Some(database) = database().await else {
-        eprintln!("no VENTUS_TEST_POSTGRES: nothing to test");
-        return;
-    };
+    let database = database().await;
     let hubs = [free_port(), free_port()];
-    let one = control_plane(Some(&database), hubs[0]).start().await;
+    let one = control_plane(&database, hubs[0]).start().await;
     let key = one.key();
     // both seal with one master key
-    let two = control_plane(Some(&database), hubs[1]).key(key);
+    let two = control_plane(&database, hubs[1]).key(key);
     std::fs::copy(one.data().join("master.key"), two.data().join("master.key")).unwrap();
     let two = two.start().await;
     let agents = [agent(hubs[0]).start().await, agent(hubs[1]).start().await];

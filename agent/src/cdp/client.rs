@@ -120,7 +120,7 @@ impl Seat {
         let mut ping = time::interval_at(time::Instant::now() + PING_EVERY, PING_EVERY);
         let (mut heard, mut silent) = (false, 0);
         while self.take_messages(frames) {
-            self.mux.has_space().await;
+            self.mux.to_chrome().has_space().await;
             frames.buffer.reserve(READ_CHUNK);
             tokio::select! {
                 read = reader.read_buf(&mut frames.buffer) => match read {
@@ -171,6 +171,8 @@ impl Seat {
             }
         };
         if commands > 0 {
+            // One write for all that came in one read.
+            self.mux.to_chrome().flush();
             self.mux.received(commands, bytes);
         }
         outbox.flush();
@@ -217,7 +219,11 @@ impl Seat {
                 Outgoing { body: message.freeze().slice(..=end), tail: Tail::Nul }
             }
         };
-        self.mux.send(outgoing);
+        if outgoing.fits() {
+            self.mux.to_chrome().push(outgoing);
+        } else {
+            self.client.outbox.close(Some(CloseCode::Size), "message over the limit");
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl Discovery<'_> {
         match path.split('/').collect::<Vec<_>>()[..] {
             ["json"] | ["json", "list"] => self.list().await,
             ["json", "version"] => self.version().await,
-            ["json", "protocol"] => self.protocol(),
+            ["json", "protocol"] => self.protocol().await,
             ["json", "new"] if method != Method::PUT => {
                 let detail = format!(
                     "Using unsafe HTTP verb {method} to invoke /json/new. This action supports only PUT verb."
@@ -87,9 +87,9 @@ impl Discovery<'_> {
     }
 
     async fn open(&self, query: &str) -> Result<Response, Problem> {
-        let url = percent_decoded(query);
         // As Chrome: what is no URL opens an empty page.
-        let url = if url::Url::parse(&url).is_ok() { url } else { "about:blank".to_owned() };
+        let url = url::Url::parse(&percent_decoded(query));
+        let url = url.map_or_else(|_| "about:blank".to_owned(), String::from);
         let made = self.ask("Target.createTarget", json!({ "url": url })).await.map_err(failed)?;
         let asked = json!({ "targetId": made["targetId"] });
         let mut info = self.ask("Target.getTargetInfo", asked).await.map_err(failed)?;
@@ -110,13 +110,19 @@ impl Discovery<'_> {
         }
     }
 
-    fn protocol(&self) -> Result<Response, Problem> {
-        match protocol(self.browser) {
-            Ok(description) => Ok(([(header::CONTENT_TYPE, JSON)], description).into_response()),
-            Err(error) => {
+    async fn protocol(&self) -> Result<Response, Problem> {
+        let browser = self.browser.to_owned();
+        // The first time it is searched for in the browser's resources.
+        let found = tokio::task::spawn_blocking(move || protocol(&browser)).await;
+        match found {
+            Ok(Ok(description)) => {
+                Ok(([(header::CONTENT_TYPE, JSON)], description).into_response())
+            }
+            Ok(Err(error)) => {
                 error!(%error, "the browser's protocol description cannot be read");
                 Err(Problem::new(Slug::NotFound, "this browser brings no protocol description"))
             }
+            Err(_) => Err(Problem::new(Slug::Internal, "the description could not be read")),
         }
     }
 

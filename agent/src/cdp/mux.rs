@@ -13,9 +13,12 @@
 //! Kept true: the pipe is always drained, whatever clients do; a message goes to the owner
 //! of its session and to nobody else; what is in flight goes out before a close.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::BytesMut;
@@ -33,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::{Client, Seat},
     own::{CommandError, Own, Pending},
-    pipe::{Outgoing, ToChrome},
+    pipe::ToChrome,
     routes::{Address, Key, Routes, Special},
     tail::{TargetEvent, answered_id, session_at_tail, strip_session, target_event},
     usage::{Counters, Usage},
@@ -112,10 +115,13 @@ impl Mux {
     }
 
     async fn serve(self: Arc<Self>, mut from_chrome: pipe::Receiver) {
-        tokio::select! {
-            () = self.read(&mut from_chrome) => {}
-            // A pipe that takes nothing more has no reader: what Chrome still said follows.
-            () = self.to_chrome.run() => self.read(&mut from_chrome).await,
+        {
+            let mut reading = pin!(self.read(&mut from_chrome));
+            tokio::select! {
+                () = &mut reading => {}
+                // A pipe that takes nothing more has no reader: what Chrome still said follows.
+                () = self.to_chrome.run() => reading.await,
+            }
         }
         self.closed.cancel();
         self.own.forget_all();
@@ -218,14 +224,9 @@ impl Mux {
         self.routes().expect(key, id, special);
     }
 
-    /// Sends a message to Chrome.
-    pub(super) fn send(&self, message: Outgoing) {
-        self.to_chrome.push(message);
-        self.to_chrome.flush();
-    }
-
-    pub(super) async fn has_space(&self) {
-        self.to_chrome.has_space().await;
+    /// The way to Chrome.
+    pub(super) fn to_chrome(&self) -> &ToChrome {
+        &self.to_chrome
     }
 
     /// Counts what a client sent.

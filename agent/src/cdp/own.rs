@@ -110,7 +110,8 @@ impl Mux {
     /// Sends a command of the agent's own.
     fn tell(&self, id: i32, method: &str, params: &Value) {
         let body = json!({ "id": id, "method": method, "params": params }).to_string().into();
-        self.send(Outgoing { body, tail: Tail::Nul });
+        self.to_chrome().push(Outgoing { body, tail: Tail::Nul });
+        self.to_chrome().flush();
     }
 
     pub(super) fn detach(&self, key: Key) {

@@ -17,6 +17,10 @@ use tokio::{net::unix::pipe, sync::Notify};
 /// Bytes waiting for Chrome above which clients are held back.
 const HIGH_WATER: usize = 8 << 20;
 
+/// Longest message that Chrome takes from its pipe, the end included: at 100 MiB it gives the
+/// pipe up, and with it the browser.
+const MESSAGE_MAX: usize = (100 << 20) - 1;
+
 /// Most pieces handed to one system call; Linux takes up to 1 024.
 const PIECES: usize = 64;
 
@@ -54,6 +58,11 @@ impl Tail {
 }
 
 impl Outgoing {
+    /// Whether Chrome takes a message of this length.
+    pub fn fits(&self) -> bool {
+        self.len() <= MESSAGE_MAX
+    }
+
     fn len(&self) -> usize {
         self.body.len() + self.tail.bytes().len()
     }
