@@ -162,9 +162,10 @@ impl Db {
     /// Waits for what is under way, then closes every connection.
     pub async fn close(&self) {
         match self {
+            // The writer last: as the last connection it folds the log into the database.
             Self::Sqlite { writer, reader } => {
-                writer.close().await;
                 reader.close().await;
+                writer.close().await;
             }
             Self::Postgres(pool) => pool.close().await,
         }
