@@ -161,7 +161,9 @@ def tracing(page, browser, **_):
     browser.start_tracing(page=page, categories=["devtools.timeline"])
     page.goto(SITE)
     events = json.loads(browser.stop_tracing())["traceEvents"]
-    assert len(events) > 50
+    # How many events there are depends on the frames drawn meanwhile; these are always there.
+    of_page = {event["name"] for event in events if SITE in json.dumps(event)}
+    assert {"ResourceSendRequest", "CommitLoad", "ParseHTML"} <= of_page, of_page
     return {"events": True}
 
 
