@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, extract::ConnectInfo};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -84,7 +84,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         connections.spawn(async move {
             tokio::select! {
                 () = abort.cancelled() => (),
-                () = connection(stream, router, limits, stop) => (),
+                () = connection(stream, peer, router, limits, stop) => (),
             }
             drop(slot);
         });
@@ -107,13 +107,20 @@ async fn accept_failed(error: &io::Error) {
 }
 
 /// Serves one connection until it ends, is upgraded, or outstays a limit.
-async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     // Small answers must not wait for the client's acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let spoke = CancellationToken::new();
     let heard = spoke.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         heard.cancel();
+        request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)
     });
     let serving = http1::Builder::new()

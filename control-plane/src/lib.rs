@@ -6,12 +6,14 @@
 pub mod agents;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod config;
 pub mod cursor;
 pub mod db;
 pub mod error;
 pub mod health;
 pub mod keys;
+pub mod outbox;
 pub mod regions;
 pub mod request;
 pub mod scheduling;
@@ -74,7 +76,8 @@ impl ControlPlane {
 
     /// The service that agents attach to.
     pub fn hub(&self) -> HubServer<agents::Service> {
-        HubServer::new(agents::Service::new(self.app.clone(), self.app.stop.clone()))
+        let service = agents::Service::new(self.app.clone(), self.app.stop.clone());
+        HubServer::new(service).max_decoding_message_size(proto::MESSAGE_MAX)
     }
 
     /// After the stop: waits for every task, then closes the database.

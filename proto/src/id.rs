@@ -65,6 +65,18 @@ id!(
     /// One run of an agent's process.
     InstanceId
 );
+id!(
+    /// A profile: cookies and storage, kept for sessions to begin with.
+    ProfileId
+);
+id!(
+    /// One reading of a browser's storage state.
+    CaptureId
+);
+id!(
+    /// A person.
+    UserId
+);
 
 /// The text is not a ULID in its canonical spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

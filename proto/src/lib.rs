@@ -15,3 +15,10 @@ pub mod agent {
 
 /// Version of the agent protocol that this build speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The largest message of the agent protocol in bytes: a storage state, and what goes with it.
+pub const MESSAGE_MAX: usize = STORAGE_STATE_MAX + (1 << 20);
+
+/// The largest storage state in bytes of JSON, whether it comes from a caller, a profile and
+/// a caller together, or a browser.
+pub const STORAGE_STATE_MAX: usize = 16 << 20;

@@ -65,6 +65,7 @@ pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, cdp::Usage)>) -
         cdp_messages: usage.cdp_messages,
         bytes_in: usage.bytes_in,
         bytes_out: usage.bytes_out,
+        egress_bytes: 0,
     });
     from_agent(Message::Usage(Usage { sessions: sessions.collect() }))
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use proto::{
+    MESSAGE_MAX,
     agent::{FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
     id::SessionId,
     session::EndReason,
@@ -140,7 +141,7 @@ impl Stream {
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let sent = BootTime::now();
         out.try_send(messages::hello(control)).map_err(|_| Broken::Behind)?;
-        let mut hub = HubClient::new(channel);
+        let mut hub = HubClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         let attach = async {
             let mut inbound = hub
                 .attach(ReceiverStream::new(outgoing))
@@ -205,6 +206,7 @@ impl Stream {
             Message::SigningKeys(keys) => self.take_keys(&keys.jwks),
             // The hub places nothing here any more; what runs goes on.
             Message::Drain(_) => info!("the hub drains this agent"),
+            Message::Adjust(_) | Message::Capture(_) => (),
             Message::Welcome(_) => return Err(Broken::Protocol),
         }
         Ok(())

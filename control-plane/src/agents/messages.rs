@@ -74,6 +74,7 @@ pub(super) fn assign(session: &SessionRow) -> FromHub {
         viewport_height: session.viewport.height,
         user_agent: session.user_agent.clone(),
         traceparent: session.traceparent.clone(),
+        ..Assign::default()
     }))
 }
 

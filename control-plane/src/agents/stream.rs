@@ -121,6 +121,7 @@ impl Stream {
                 }
             }
             Message::Usage(usage) => lanes.add_usage(usage.sessions).await,
+            Message::Captured(_) => (),
             Message::Hello(_) => {
                 self.open.refuse(Status::failed_precondition("hello comes once"));
                 return Some(End::Broke);

@@ -229,6 +229,7 @@ on_both_databases! {
             cdp_messages: 5,
             bytes_in: 100,
             bytes_out: 200,
+            egress_bytes: 0,
         };
         agent.say(Said::Usage(Usage { sessions: vec![usage] }));
         app.call(http::Method::DELETE, &format!("/v1/sessions/{id}")).send().await.expect(204);

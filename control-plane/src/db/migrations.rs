@@ -30,6 +30,8 @@ migrations! {
     5 "0005_session_events"
     6 "0006_idempotency"
     7 "0007_signing_keys"
+    8 "0008_audit"
+    9 "0009_outbox"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

@@ -4,7 +4,7 @@ use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, keys, regions, sessions, signing,
+    agents, audit, keys, outbox, regions, sessions, signing,
     testing::{TestApp, on_both_databases},
     workspaces,
 };
@@ -14,7 +14,9 @@ fn texts() -> [Vec<&'static str>; 3] {
     [
         [
             agents::store::COMMON,
+            audit::COMMON,
             keys::store::COMMON,
+            outbox::COMMON,
             regions::COMMON,
             sessions::idempotency::COMMON,
             sessions::store::COMMON,

@@ -14,12 +14,14 @@ use proto::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::{app::App, db::Tx, error::Error};
+use crate::{app::App, audit::Actor, db::Tx, error::Error};
 
 /// Lets its holder list and read sessions.
 pub const READ: &str = "sessions:read";
 /// Lets its holder create and release sessions.
 pub const WRITE: &str = "sessions:write";
+/// Lets its holder do what an administrator may: stop any session at once, for instance.
+pub const ADMIN: &str = "admin";
 
 /// What a route needs its caller to be allowed.
 pub trait Needs: Send {
@@ -31,6 +33,8 @@ pub trait Needs: Send {
 pub enum Read {}
 /// Needs [`WRITE`].
 pub enum Write {}
+/// Needs [`ADMIN`].
+pub enum Admin {}
 
 impl Needs for Read {
     const SCOPE: &'static str = READ;
@@ -38,12 +42,17 @@ impl Needs for Read {
 impl Needs for Write {
     const SCOPE: &'static str = WRITE;
 }
+impl Needs for Admin {
+    const SCOPE: &'static str = ADMIN;
+}
 
 /// Whose request this is: its API key is good, and allows what the route needs. Depends on
 /// the key alone, so it answers before anything else of the request is looked at.
 pub struct Caller<S> {
     /// Whose things the request is about.
     pub workspace: WorkspaceId,
+    /// Who is to be named for what it does.
+    pub actor: Actor,
     scope: PhantomData<S>,
 }
 
@@ -65,7 +74,8 @@ impl<S: Needs> FromRequestParts<App> for Caller<S> {
             let detail = format!("the API key lacks the scope {}", S::SCOPE);
             return Err(Problem::new(Slug::Forbidden, detail));
         }
-        Ok(Self { workspace: record.workspace_id, scope: PhantomData })
+        let actor = Actor::api_key(id, parts);
+        Ok(Self { workspace: record.workspace_id, actor, scope: PhantomData })
     }
 }
 

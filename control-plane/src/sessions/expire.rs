@@ -1,4 +1,5 @@
-//! Ends sessions whose deadline has passed, and deletes idempotency keys whose time is over.
+//! Ends sessions whose deadline has passed, and deletes idempotency keys and news whose time
+//! is over.
 //! Takes no input: it reads what to do from the database, so a restart or a second replica
 //! does no harm.
 
@@ -10,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{SessionRow, idempotency, store};
-use crate::app::App;
+use crate::{app::App, outbox};
 
 /// How late a session may end.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How many looks lie between two sweeps of the idempotency keys.
+/// How many looks lie between two sweeps of what is old.
 const LOOKS_PER_SWEEP: u32 = 120;
 
 /// Runs until it is stopped.
@@ -32,7 +33,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         if look % LOOKS_PER_SWEEP == 0
             && let Err(error) = sweep(&app).await
         {
-            error!(?error, "could not delete old idempotency keys; the next sweep tries again");
+            error!(?error, "could not delete what is old; the next sweep tries again");
         }
     }
 }
@@ -62,5 +63,6 @@ pub async fn overdue(app: &App) -> sqlx::Result<()> {
 async fn sweep(app: &App) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
     idempotency::purge(&mut tx).await?;
+    outbox::forget_old(&mut tx).await?;
     tx.commit().await
 }

@@ -5,10 +5,14 @@ use proto::{
     region::Region,
     session::{EndReason, SessionStatus},
 };
+use serde_json::json;
 use sqlx::types::Json;
 
-use super::{NewSession, Reason, SessionRow, Viewport};
-use crate::db::{Tx, dialect, from_row, on, parse, parse_opt, unsigned};
+use super::{NewSession, Reason, SessionRow, Viewport, object::rfc3339};
+use crate::{
+    db::{Tx, dialect, from_row, on, parse, parse_opt, unsigned},
+    outbox,
+};
 
 macro_rules! columns {
     () => {
@@ -118,6 +122,11 @@ pub async fn insert(
         let events = sqlx::query(INSERT_EVENTS).bind(&id).bind(placed.created_us).bind(now);
         events.execute(db).await.map(drop)
     })?;
+    for (status, at_us) in
+        [(SessionStatus::Queued, placed.created_us), (SessionStatus::Provisioning, now)]
+    {
+        announce(tx, row.workspace_id, row.id, status, at_us, None).await?;
+    }
     Ok(row)
 }
 
@@ -133,8 +142,8 @@ pub async fn start(tx: &mut Tx, id: SessionId) -> sqlx::Result<Option<SessionRow
     let row: Option<SessionRow> = on!(tx, |db| {
         sqlx::query_as(START).bind(id.to_string()).bind(now).fetch_optional(db).await
     })?;
-    if row.is_some() {
-        append_event(tx, id, SessionStatus::Running, None).await?;
+    if let Some(row) = &row {
+        append_event(tx, row, None).await?;
     }
     Ok(row)
 }
@@ -169,8 +178,8 @@ pub async fn end(
             .fetch_optional(db)
             .await
     })?;
-    if row.is_some() {
-        append_event(tx, id, status, Some((reason, &message))).await?;
+    if let Some(row) = &row {
+        append_event(tx, row, Some((reason, &message))).await?;
     }
     Ok(row)
 }
@@ -180,25 +189,40 @@ const APPEND_EVENT: &str = "INSERT INTO session_events \
      SELECT CAST($1 AS TEXT), COALESCE(MAX(seq), 0) + 1, CAST($2 AS TEXT), CAST($3 AS BIGINT), \
      CAST($4 AS TEXT), CAST($5 AS TEXT) FROM session_events WHERE session_id = $1";
 
-/// Only after a change of the session's row in the same transaction: its lock keeps `seq` apart.
+/// The event of the state that a row has just come to, and the news of it. Its row must have
+/// been changed in the same transaction: that lock keeps `seq` apart.
 async fn append_event(
     tx: &mut Tx,
-    id: SessionId,
-    status: SessionStatus,
+    row: &SessionRow,
     reason: Option<(EndReason, &str)>,
 ) -> sqlx::Result<()> {
     let now = tx.now_us().await?;
     on!(tx, |db| {
         sqlx::query(APPEND_EVENT)
-            .bind(id.to_string())
-            .bind(status.as_str())
+            .bind(row.id.to_string())
+            .bind(row.status.as_str())
             .bind(now)
             .bind(reason.map(|(code, _)| code.as_str()))
             .bind(reason.map(|(_, message)| message))
             .execute(db)
             .await
             .map(drop)
-    })
+    })?;
+    announce(tx, row.workspace_id, row.id, row.status, now, reason).await
+}
+
+/// Leaves the news of a transition to those who tell it.
+async fn announce(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    id: SessionId,
+    status: SessionStatus,
+    at_us: i64,
+    reason: Option<(EndReason, &str)>,
+) -> sqlx::Result<()> {
+    let reason = reason.map(|(code, message)| json!({ "code": code, "message": message }));
+    let news = json!({ "status": status, "at": rfc3339(at_us), "reason": reason });
+    outbox::add(tx, workspace, "session.transition", &id.to_string(), &news).await
 }
 
 const MOVE: &str = concat!(

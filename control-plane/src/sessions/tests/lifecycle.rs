@@ -112,6 +112,7 @@ on_both_databases! {
         let id = id_of(&app.create("k").send().await.expect(201));
         let report = |last_seen_ms, n| SessionUsage {
             session_id: id.to_string(), last_seen_ms, cdp_messages: n, bytes_in: 2 * n, bytes_out: 3 * n,
+            egress_bytes: n,
         };
         let nonsense = SessionUsage { session_id: "x".to_owned(), ..Default::default() };
         usage(&app.app, agent, &[nonsense, report(0, 0)]).await.unwrap();
