@@ -2,6 +2,7 @@
 
 mod client;
 pub mod discovery;
+mod gather;
 pub mod mux;
 mod outbox;
 mod own;

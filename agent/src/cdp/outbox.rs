@@ -5,8 +5,6 @@
 //! [`BACKLOG_MAX`] is closed, and nothing is ever left out in silence.
 
 use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +12,10 @@ use std::{
 use tokio::{net::tcp::OwnedWriteHalf, sync::Notify, time};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::websocket::Frame;
+use super::{
+    gather::{Gather, Pieces},
+    websocket::Frame,
+};
 
 /// Most bytes that wait for a client behind the message it is being sent. That one may be
 /// of any size: a 50 MB answer is ordinary.
@@ -25,9 +26,6 @@ const END_GRACE: Duration = Duration::from_secs(4);
 
 /// How long a client that fell behind is waited for.
 const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
-
-/// Most pieces handed to one system call.
-const PIECES: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -40,10 +38,7 @@ pub(super) struct Outbox {
 struct State {
     /// The client's socket, once it is open.
     stream: Option<Arc<OwnedWriteHalf>>,
-    frames: VecDeque<Frame>,
-    /// Bytes of the first frame that are written already.
-    written: usize,
-    bytes: usize,
+    frames: Gather<Frame>,
     /// A close frame is queued, and how long it may take to get out. Nothing follows it.
     closing: Option<Duration>,
     broken: bool,
@@ -66,8 +61,7 @@ impl Outbox {
         let mut state = self.state();
         if state.closing.is_none() && !state.broken {
             state.active = true;
-            state.bytes += frame.len();
-            state.frames.push_back(frame);
+            state.frames.push(frame);
         }
     }
 
@@ -82,7 +76,7 @@ impl Outbox {
     fn write(&self) -> bool {
         let mut state = self.state();
         state.write();
-        if state.behind() > BACKLOG_MAX && state.closing.is_none() {
+        if state.frames.behind() > BACKLOG_MAX && state.closing.is_none() {
             state.overflow();
         }
         !state.frames.is_empty() || state.broken || state.closing.is_some()
@@ -139,55 +133,16 @@ async fn late(deadline: Option<time::Instant>) {
 }
 
 impl State {
-    /// Bytes behind the frame that is being written.
-    fn behind(&self) -> usize {
-        self.bytes - self.frames.front().map_or(0, |first| first.len() - self.written)
-    }
-
     fn write(&mut self) {
-        let Some(stream) = self.stream.clone() else { return };
-        while !self.frames.is_empty() {
-            match stream.try_write_vectored(&self.pieces()) {
-                Ok(count) => self.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    *self = Self { broken: true, ..Self::default() };
-                    return;
-                }
-            }
-        }
-    }
-
-    fn pieces(&self) -> Vec<IoSlice<'_>> {
-        let mut skip = self.written;
-        let mut pieces = Vec::with_capacity((2 * self.frames.len()).min(PIECES));
-        for frame in self.frames.iter().take(PIECES / 2) {
-            for piece in [frame.head(), &frame.payload[..]] {
-                let skipped = skip.min(piece.len());
-                skip -= skipped;
-                if skipped < piece.len() {
-                    pieces.push(IoSlice::new(&piece[skipped..]));
-                }
-            }
-        }
-        pieces
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.bytes -= count;
-        self.written += count;
-        while let Some(first) = self.frames.front()
-            && self.written >= first.len()
-        {
-            self.written -= first.len();
-            self.frames.pop_front();
+        let Some(stream) = &self.stream else { return };
+        if self.frames.write(|slices| stream.try_write_vectored(slices)).is_err() {
+            *self = Self { broken: true, ..Self::default() };
         }
     }
 
     /// Gives up what waits, but for the frame whose beginning is out already.
     fn overflow(&mut self) {
-        self.frames.truncate(usize::from(self.written > 0));
-        self.bytes = self.frames.iter().map(Frame::len).sum::<usize>() - self.written;
+        self.frames.keep_begun();
         self.queue_close(
             Frame::close(Some(CloseCode::Again), "the client reads too slowly"),
             OVERFLOW_GRACE,
@@ -195,8 +150,13 @@ impl State {
     }
 
     fn queue_close(&mut self, frame: Frame, grace: Duration) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.frames.push(frame);
         self.closing = Some(grace);
+    }
+}
+
+impl Pieces for Frame {
+    fn pieces(&self) -> [&[u8]; 2] {
+        [self.head(), &self.payload]
     }
 }

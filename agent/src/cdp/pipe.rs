@@ -6,13 +6,14 @@
 //! read more: the bound on what a stuck Chrome can cost.
 
 use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use tokio::{net::unix::pipe, sync::Notify};
+
+use super::gather::{Gather, Pieces};
 
 /// Bytes waiting for Chrome above which clients are held back.
 const HIGH_WATER: usize = 8 << 20;
@@ -20,9 +21,6 @@ const HIGH_WATER: usize = 8 << 20;
 /// Longest message that Chrome takes from its pipe, the end included: at 100 MiB it gives the
 /// pipe up, and with it the browser.
 const MESSAGE_MAX: usize = (100 << 20) - 1;
-
-/// Most pieces handed to one system call; Linux takes up to 1 024.
-const PIECES: usize = 64;
 
 /// Ends of a message that is passed on as it is.
 const NUL: &[u8] = b"\0";
@@ -62,9 +60,11 @@ impl Outgoing {
     pub fn fits(&self) -> bool {
         self.len() <= MESSAGE_MAX
     }
+}
 
-    fn len(&self) -> usize {
-        self.body.len() + self.tail.bytes().len()
+impl Pieces for Outgoing {
+    fn pieces(&self) -> [&[u8]; 2] {
+        [&self.body, self.tail.bytes()]
     }
 }
 
@@ -80,10 +80,7 @@ pub(super) struct ToChrome {
 
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<Outgoing>,
-    /// Bytes of the first message that are written already.
-    written: usize,
-    bytes: usize,
+    messages: Gather<Outgoing>,
     broken: bool,
 }
 
@@ -100,8 +97,7 @@ impl ToChrome {
     pub fn push(&self, message: Outgoing) {
         let mut queue = self.queue();
         if !queue.broken {
-            queue.bytes += message.len();
-            queue.messages.push_back(message);
+            queue.messages.push(message);
         }
     }
 
@@ -122,7 +118,7 @@ impl ToChrome {
             let space = self.space.notified();
             {
                 let queue = self.queue();
-                if queue.broken || queue.bytes <= HIGH_WATER {
+                if queue.broken || queue.messages.bytes() <= HIGH_WATER {
                     return;
                 }
             }
@@ -144,7 +140,7 @@ impl ToChrome {
                 if queue.write(&self.pipe).is_err() {
                     queue.fail();
                 }
-                if queue.bytes <= HIGH_WATER {
+                if queue.messages.bytes() <= HIGH_WATER {
                     self.space.notify_waiters();
                 }
                 if queue.broken {
@@ -161,40 +157,7 @@ impl ToChrome {
 impl Queue {
     /// Writes until the queue is empty or the pipe is full.
     fn write(&mut self, pipe: &pipe::Sender) -> io::Result<()> {
-        while !self.messages.is_empty() {
-            match pipe.try_write_vectored(&self.pieces()) {
-                Ok(count) => self.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn pieces(&self) -> Vec<IoSlice<'_>> {
-        let mut skip = self.written;
-        let mut pieces = Vec::with_capacity((2 * self.messages.len()).min(PIECES));
-        for message in self.messages.iter().take(PIECES / 2) {
-            for piece in [&message.body[..], message.tail.bytes()] {
-                let skipped = skip.min(piece.len());
-                skip -= skipped;
-                if skipped < piece.len() {
-                    pieces.push(IoSlice::new(&piece[skipped..]));
-                }
-            }
-        }
-        pieces
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.bytes -= count;
-        self.written += count;
-        while let Some(first) = self.messages.front()
-            && self.written >= first.len()
-        {
-            self.written -= first.len();
-            self.messages.pop_front();
-        }
+        self.messages.write(|slices| pipe.try_write_vectored(slices))
     }
 
     fn fail(&mut self) {

@@ -217,10 +217,6 @@ impl Frame {
     pub fn head(&self) -> &[u8] {
         &self.head[..self.head_length]
     }
-
-    pub fn len(&self) -> usize {
-        self.head_length + self.payload.len()
-    }
 }
 
 #[cfg(test)]
