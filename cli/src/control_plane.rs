@@ -1,6 +1,6 @@
 //! `ventus control-plane`, and the parts of it that `ventus up` runs too.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::Path, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -56,6 +56,9 @@ pub struct Store {
     /// Region of sessions that name none
     #[arg(long, env = "VENTUS_REGION", default_value = "local", value_name = "NAME")]
     pub region: Region,
+    /// Requests a minute that an API key may make
+    #[arg(long, env = "VENTUS_RATE_LIMIT_PER_MINUTE", default_value = "6000", value_name = "N")]
+    pub rate_limit_per_minute: NonZeroU32,
 }
 
 impl Store {
@@ -153,6 +156,7 @@ impl Running {
             public_url: base_url.to_owned(),
             default_region: store.region.clone(),
             join_token,
+            rate_limit_per_minute: store.rate_limit_per_minute,
         };
         let stop = CancellationToken::new();
         let control_plane = ControlPlane::start(config, stop.clone()).await?;

@@ -66,6 +66,7 @@ mod tests {
         body::to_bytes,
         routing::{get, post},
     };
+    use proto::problem::AnswerHeaders;
     use serde_json::Value;
     use tower::ServiceExt;
 
@@ -79,7 +80,9 @@ mod tests {
         around(routes, "http://base")
     }
 
-    async fn panics() {
+    async fn panics(request: Request) {
+        let answer = request.extensions().get::<AnswerHeaders>().unwrap();
+        answer.insert(header::AGE, HeaderValue::from_static("7"));
         panic!("on purpose");
     }
 
@@ -109,6 +112,11 @@ mod tests {
             assert_eq!(problem["instance"], path);
             assert_eq!(problem["request_id"], headers["x-request-id"].to_str().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn what_goes_with_any_answer_goes_with_that_to_a_panic() {
+        assert_eq!(ask("/v1/panics", "").await.headers()[header::AGE], "7");
     }
 
     #[tokio::test]

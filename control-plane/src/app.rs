@@ -8,6 +8,7 @@ use crate::{
     agents::hub::Hub,
     config::Config,
     db::Db,
+    rate_limits::RateLimits,
     secrets::Secrets,
     sessions::{changes::Changes, idempotency::Turns, queue::Queue},
     signing::Signer,
@@ -31,6 +32,8 @@ pub struct Parts {
     pub hub: Hub,
     /// Wakes those who wait for a session to change.
     pub changes: Changes,
+    /// Requests of each API key.
+    pub rate_limits: RateLimits,
     /// Requests that wait for a slot.
     pub queue: Queue,
     /// Creates with the same idempotency key, one after the other.

@@ -1,6 +1,6 @@
 //! What a control plane is started with.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, num::NonZeroU32, path::PathBuf};
 
 use proto::region::Region;
 
@@ -17,6 +17,8 @@ pub struct Config {
     pub default_region: Region,
     /// What an agent must show to join.
     pub join_token: String,
+    /// Requests a minute of an API key, where the plan of its workspace sets no other limit.
+    pub rate_limit_per_minute: NonZeroU32,
 }
 
 impl fmt::Debug for Config {
@@ -26,6 +28,7 @@ impl fmt::Debug for Config {
             .field("data_dir", &self.data_dir)
             .field("public_url", &self.public_url)
             .field("default_region", &self.default_region)
+            .field("rate_limit_per_minute", &self.rate_limit_per_minute)
             .finish_non_exhaustive()
     }
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod health;
 pub mod keys;
 pub mod outbox;
+pub mod rate_limits;
 pub mod regions;
 pub mod request;
 pub mod scheduling;
@@ -27,6 +28,7 @@ pub mod workspaces;
 use anyhow::Context;
 use proto::agent::hub_server::HubServer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::error;
 
 use app::{App, Parts};
 pub use config::Config;
@@ -53,6 +55,7 @@ impl ControlPlane {
             signer,
             hub: agents::Hub::default(),
             changes: sessions::changes::Changes::default(),
+            rate_limits: rate_limits::RateLimits::default(),
             queue: sessions::queue::Queue::default(),
             turns: sessions::idempotency::Turns::default(),
             stop: stop.clone(),
@@ -60,6 +63,7 @@ impl ControlPlane {
         });
         app.tasks.spawn(sessions::expire::run(app.clone(), stop.clone()));
         app.tasks.spawn(agents::lost::run(app.clone(), stop.clone()));
+        app.tasks.spawn(rate_limits::run(app.clone(), stop.clone()));
         app.tasks.spawn(signing::refresh(app.clone(), stop));
         Ok(Self { app, first_key })
     }
@@ -84,6 +88,9 @@ impl ControlPlane {
     pub async fn stopped(self) {
         self.app.tasks.close();
         self.app.tasks.wait().await;
+        if let Err(error) = self.app.rate_limits.save(&self.app.db).await {
+            error!(?error, "could not save the counts of requests");
+        }
         self.app.db.close().await;
     }
 }
@@ -95,13 +102,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_first_start_makes_a_key_and_stopping_leaves_nothing_running() {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config {
-            database_url: format!("sqlite://{}/ventus.db", directory.path().display()),
-            data_dir: directory.path().join("data"),
-            public_url: "http://127.0.0.1:8080".to_owned(),
-            default_region: "local".parse().unwrap(),
-            join_token: "join".to_owned(),
-        };
+        let url = format!("sqlite://{}/ventus.db", directory.path().display());
+        let config = Config { data_dir: directory.path().join("data"), ..testing::config(&url) };
         for first in [true, false] {
             let stop = CancellationToken::new();
             let control_plane = ControlPlane::start(config.clone(), stop.clone()).await.unwrap();

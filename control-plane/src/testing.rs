@@ -3,7 +3,7 @@
 //! `VENTUS_TEST_POSTGRES` names a server where databases can be created
 //! (`tests/with-postgres` starts one).
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, middleware};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -23,7 +23,7 @@ use crate::{
     app::{App, Parts},
     config::Config,
     db::{Db, Tx, on},
-    keys,
+    keys, rate_limits,
     secrets::Secrets,
     sessions::{self, SessionRow, store},
     signing::Signer,
@@ -56,6 +56,8 @@ pub(crate) use on_both_databases;
 const SERVER: &str = "VENTUS_TEST_POSTGRES";
 /// How long a test waits for what it expects.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Requests a minute of a key: no story makes as many, but those about the limit.
+pub(crate) const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).unwrap();
 
 pub(crate) async fn on_sqlite<F: Future<Output = ()> + 'static>(story: fn(TestApp) -> F) {
     let directory = tempfile::tempdir().unwrap();
@@ -89,6 +91,17 @@ async fn run<F: Future<Output = ()> + 'static>(url: &str, story: fn(TestApp) -> 
     }
 }
 
+pub(crate) fn config(database_url: &str) -> Config {
+    Config {
+        database_url: database_url.to_owned(),
+        data_dir: "/nonexistent".into(),
+        public_url: "http://ventus.test".to_owned(),
+        default_region: "local".parse().unwrap(),
+        join_token: "join".to_owned(),
+        rate_limit_per_minute: REQUESTS_PER_MINUTE,
+    }
+}
+
 /// A control plane without background tasks, one workspace and one key.
 #[derive(Clone)]
 pub(crate) struct TestApp {
@@ -108,13 +121,7 @@ impl TestApp {
     async fn replica(db: Db, url: &str, key: Arc<str>) -> Self {
         let secrets = Secrets::for_tests();
         let signer = Signer::open(&db, &secrets).await.unwrap();
-        let config = Config {
-            database_url: url.to_owned(),
-            data_dir: "/nonexistent".into(),
-            public_url: "http://ventus.test".to_owned(),
-            default_region: "local".parse().unwrap(),
-            join_token: "join".to_owned(),
-        };
+        let config = config(url);
         let app = App::new(Parts {
             db,
             config,
@@ -122,6 +129,7 @@ impl TestApp {
             signer,
             hub: agents::Hub::default(),
             changes: sessions::changes::Changes::default(),
+            rate_limits: rate_limits::RateLimits::default(),
             queue: sessions::queue::Queue::default(),
             turns: sessions::idempotency::Turns::default(),
             stop: CancellationToken::new(),

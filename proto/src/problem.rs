@@ -5,7 +5,7 @@
 //! refused (an extractor, the router, a panic) becomes a problem there too, so no answer
 //! outside 2xx and 3xx leaves without one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     extract::{Request, State},
@@ -224,6 +224,22 @@ pub struct Frame {
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
+/// Headers that the answer to a request goes out with, whatever it turns out to be: also when
+/// its handler panics. [`frame`] puts them into the extensions of every request.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerHeaders(Arc<Mutex<HeaderMap>>);
+
+impl AnswerHeaders {
+    /// Adds a header, in place of one with this name.
+    pub fn insert(&self, name: HeaderName, value: HeaderValue) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+    }
+
+    fn take(&self) -> HeaderMap {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest `X-Request-Id` that is taken over from a request, in bytes.
 const REQUEST_ID_MAX: usize = 128;
@@ -244,6 +260,8 @@ pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next)
     let path = request.uri().path().to_owned();
     let span = info_span!("request", request_id = %id.0, method = %request.method(), path);
     request.extensions_mut().insert(id.clone());
+    let beside = AnswerHeaders::default();
+    request.extensions_mut().insert(beside.clone());
     let mut response = next.run(request).instrument(span).await;
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
@@ -253,6 +271,7 @@ pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next)
         };
         response = problem.render(&frame, &path, &id.0);
     }
+    response.headers_mut().extend(beside.take());
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

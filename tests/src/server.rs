@@ -78,7 +78,8 @@ impl Plan {
         Self {
             command,
             arguments: Vec::new(),
-            environment: Vec::new(),
+            // Tests that wait for something ask often.
+            environment: vec![("VENTUS_RATE_LIMIT_PER_MINUTE".into(), "1000000".into())],
             data: Arc::new(data),
             listen: "127.0.0.1:0".into(),
             database: None,

@@ -32,6 +32,7 @@ migrations! {
     7 "0007_signing_keys"
     8 "0008_audit"
     9 "0009_outbox"
+    30 "0030_rate_limits"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

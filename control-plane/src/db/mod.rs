@@ -150,7 +150,8 @@ impl Db {
         Ok(Tx { link, now_us: None })
     }
 
-    /// For reads alone: sees what is committed, and never waits for a writer.
+    /// For reads alone: sees what is committed, and never waits for a writer. On PostgreSQL a
+    /// statement on it commits by itself, which the rate limits use.
     pub async fn read(&self) -> sqlx::Result<Tx> {
         let link = match self {
             Self::Sqlite { reader, .. } => Owned::Reader(reader.acquire().await?),

@@ -4,7 +4,7 @@ use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, audit, keys, outbox, regions, sessions, signing,
+    agents, audit, keys, outbox, rate_limits, regions, sessions, signing,
     testing::{TestApp, on_both_databases},
     workspaces,
 };
@@ -17,6 +17,7 @@ fn texts() -> [Vec<&'static str>; 3] {
             audit::COMMON,
             keys::store::COMMON,
             outbox::COMMON,
+            rate_limits::store::COMMON,
             regions::COMMON,
             sessions::idempotency::COMMON,
             sessions::store::COMMON,
@@ -24,10 +25,12 @@ fn texts() -> [Vec<&'static str>; 3] {
             workspaces::COMMON,
         ]
         .concat(),
-        [agents::store::SQLITE_ONLY, sessions::store::SQLITE_ONLY].concat(),
+        [agents::store::SQLITE_ONLY, rate_limits::store::SQLITE_ONLY, sessions::store::SQLITE_ONLY]
+            .concat(),
         [
             POSTGRES_ONLY,
             agents::store::POSTGRES_ONLY,
+            rate_limits::store::POSTGRES_ONLY,
             sessions::store::POSTGRES_ONLY,
             signing::POSTGRES_ONLY,
             workspaces::POSTGRES_ONLY,

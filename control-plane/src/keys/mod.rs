@@ -14,7 +14,7 @@ use proto::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::{app::App, audit::Actor, db::Tx, error::Error};
+use crate::{app::App, audit::Actor, db::Tx, error::Error, rate_limits::Limits};
 
 /// Lets its holder list and read sessions.
 pub const READ: &str = "sessions:read";
@@ -46,8 +46,9 @@ impl Needs for Admin {
     const SCOPE: &'static str = ADMIN;
 }
 
-/// Whose request this is: its API key is good, and allows what the route needs. Depends on
-/// the key alone, so it answers before anything else of the request is looked at.
+/// Whose request this is: its API key is good, is within its rate limit, and allows what the
+/// route needs, in this order. Depends on the key alone, so it answers before anything else of
+/// the request is looked at.
 pub struct Caller<S> {
     /// Whose things the request is about.
     pub workspace: WorkspaceId,
@@ -70,6 +71,9 @@ impl<S: Needs> FromRequestParts<App> for Caller<S> {
         let Some(record) = record else {
             return Err(Problem::new(Slug::Unauthorized, "the API key is unknown or revoked"));
         };
+        let limits = Limits::of(&record.plan, &app.config);
+        let verdict = app.rate_limits.take(&mut tx, id, limits).await.map_err(Error::from)?;
+        verdict.admit(&parts.extensions)?;
         if !record.scopes.split_whitespace().any(|scope| scope == S::SCOPE) {
             let detail = format!("the API key lacks the scope {}", S::SCOPE);
             return Err(Problem::new(Slug::Forbidden, detail));

@@ -12,6 +12,8 @@ pub struct KeyRow {
     pub secret_hash: Vec<u8>,
     /// What it allows, separated by spaces.
     pub scopes: String,
+    /// Its workspace's plan, which sets its rate limits.
+    pub plan: String,
     /// When it was revoked, Unix microseconds.
     pub revoked_us: Option<i64>,
 }
@@ -20,6 +22,7 @@ from_row!(KeyRow, |row| Self {
     workspace_id: parse(row.try_get("workspace_id")?)?,
     secret_hash: row.try_get("secret_hash")?,
     scopes: row.try_get("scopes")?,
+    plan: row.try_get("plan")?,
     revoked_us: row.try_get("revoked_us")?,
 });
 
@@ -50,8 +53,8 @@ pub async fn insert(
     })
 }
 
-const FIND: &str =
-    "SELECT workspace_id, secret_hash, scopes, revoked_us FROM api_keys WHERE id = $1";
+const FIND: &str = "SELECT workspace_id, secret_hash, scopes, 'enterprise' AS plan, revoked_us \
+     FROM api_keys WHERE id = $1";
 
 /// A key's record, revoked or not.
 pub async fn find(tx: &mut Tx, id: KeyId) -> sqlx::Result<Option<KeyRow>> {

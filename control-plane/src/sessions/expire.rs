@@ -1,5 +1,5 @@
-//! Ends sessions whose deadline has passed, and deletes idempotency keys and news whose time
-//! is over.
+//! Ends sessions whose deadline has passed, and deletes idempotency keys, news and counts of
+//! requests whose time is over.
 //! Takes no input: it reads what to do from the database, so a restart or a second replica
 //! does no harm.
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{SessionRow, idempotency, store};
-use crate::{app::App, outbox};
+use crate::{app::App, outbox, rate_limits};
 
 /// How late a session may end.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -64,5 +64,6 @@ async fn sweep(app: &App) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
     idempotency::purge(&mut tx).await?;
     outbox::forget_old(&mut tx).await?;
+    rate_limits::store::forget_old(&mut tx).await?;
     tx.commit().await
 }
