@@ -65,7 +65,10 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "server", operation_id = "jwks",
     security(()),
     responses((status = 200, description = "The living keys", body = Object,
-        content_type = "application/json", example = json!({"keys": []}))))]
+        content_type = "application/json", example = json!({"keys": [{
+            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+            "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+            "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}))))]
 pub async fn jwks(State(app): State<App>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], app.signer.jwks().to_string())
 }

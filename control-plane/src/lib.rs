@@ -10,6 +10,7 @@ pub mod audit;
 pub mod config;
 pub mod cursor;
 pub mod db;
+mod document;
 pub mod error;
 pub mod health;
 pub mod keys;

@@ -29,9 +29,21 @@ pub struct RegionRoom {
     /// Idle browsers that wait for a session.
     #[schema(example = 2)]
     warm: u64,
-    /// `available`, `full`, or `offline` when no agent is connected.
-    #[schema(example = "available")]
+    /// Whether a session finds room there.
+    #[schema(value_type = RegionStatus)]
     status: &'static str,
+}
+
+/// Whether a session finds room in a region.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum RegionStatus {
+    /// A slot is free.
+    Available,
+    /// Every slot is taken.
+    Full,
+    /// No agent is connected.
+    Offline,
 }
 
 /// All regions.

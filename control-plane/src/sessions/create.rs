@@ -25,8 +25,13 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::{
-    NewSession, SessionRow, Viewport, changes::Watch, idempotency, object::Session, prefer::Prefer,
-    queue::Head, store, validate,
+    NewSession, SessionRow, Viewport,
+    changes::Watch,
+    idempotency,
+    object::{RuntimeKind, Session},
+    prefer::Prefer,
+    queue::Head,
+    store, validate,
 };
 use crate::{
     agents,
@@ -52,8 +57,8 @@ pub struct CreateSession {
     /// Where it is to run; the server's default region if not given.
     #[schema(example = "local")]
     region: Option<String>,
-    /// What is to run: `chromium`.
-    #[schema(default = "chromium", example = "chromium")]
+    /// What is to run.
+    #[schema(value_type = Option<RuntimeKind>, default = "chromium")]
     runtime_kind: Option<String>,
     /// How long it may live, from its creation.
     #[schema(minimum = 5, maximum = 86400, default = 1800)]
@@ -65,7 +70,7 @@ pub struct CreateSession {
     /// The size of its pages; 1280 × 720 if not given.
     viewport: Option<Viewport>,
     /// Instead of the browser's own; visible ASCII.
-    #[schema(max_length = 512, min_length = 1)]
+    #[schema(max_length = 512, min_length = 1, pattern = "^[ -~]*[!-~][ -~]*$")]
     user_agent: Option<String>,
     /// Your own marks, at most 32. Keys have at most 63 letters, digits, dots, slashes,
     /// hyphens and underscores and begin with a letter or digit; values have at most 256
@@ -87,9 +92,9 @@ pub struct CreateSession {
 /// same session as it now is; a create that failed does not use its key up.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", operation_id = "createSession",
     params(
-        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters: new for each session wanted, the same for each retry", example = "3f0c9d1e-5b7a"),
+        ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "1 to 255 visible ASCII characters: new for each session wanted, the same for each retry", example = "3f0c9d1e-5b7a"),
         ("Prefer" = Option<String>, Header, description = "`respond-async` and `wait=N` (RFC 7240)", example = "wait=30"),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context, carried to the agent"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, carried to the agent", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
     request_body(content = CreateSession, example = json!({"timeout_seconds": 600, "labels": {"team": "search"}})),
     security(("api_key" = ["sessions:write"])),

@@ -28,14 +28,37 @@ use crate::{
 
 /// Exactly one of the two.
 #[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ChangeSession {
+    /// Ends the session.
+    Release(ReleaseSession),
+    /// Changes its labels.
+    Label(LabelSession),
+}
+
+/// Ends a session.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
-pub struct ChangeSession {
-    /// `REQUEST_RELEASE` ends the session.
-    #[schema(example = "REQUEST_RELEASE")]
-    status: Option<String>,
+#[expect(dead_code, reason = "only described")]
+pub struct ReleaseSession {
+    status: ReleaseRequest,
+}
+
+/// What ends a session.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ReleaseRequest {
+    /// End it.
+    RequestRelease,
+}
+
+/// Changes the labels of a session.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described")]
+pub struct LabelSession {
     /// New labels in place of the old ones.
-    labels: Option<BTreeMap<String, String>>,
+    labels: BTreeMap<String, String>,
 }
 
 /// Release a session

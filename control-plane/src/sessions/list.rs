@@ -10,8 +10,15 @@ use proto::{
     session::SessionStatus,
 };
 use serde::Serialize;
+use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use utoipa::ToSchema;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        Object, ObjectBuilder, Required, Schema, Type,
+        path::{Parameter, ParameterIn, ParameterStyle},
+    },
+};
 
 use super::{
     object::{Session, Status},
@@ -22,6 +29,7 @@ use crate::{
     api::Failure,
     app::App,
     cursor,
+    document::LABEL_KEY,
     error::{Error, fault},
     keys::{Caller, Read},
     request::Query,
@@ -38,6 +46,32 @@ pub struct Page {
     next_cursor: Option<String>,
     /// Whether there is a next page.
     has_more: bool,
+}
+
+/// `label.<key>=<value>`: each is a parameter of the query of its own.
+struct LabelFilters;
+
+impl IntoParams for LabelFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut key = Object::with_type(Type::String);
+        key.pattern = Some(format!(r"^label\.{LABEL_KEY}$"));
+        let value = Schema::from(Object::with_type(Type::String));
+        let schema = ObjectBuilder::new()
+            .property_names(Some(key))
+            .additional_properties(Some(value))
+            .examples([json!({"label.team": "search"})]);
+        let description = "Only sessions whose labels have these values: `label.<key>=<value>` \
+                           for each of them, for example `label.team=search`";
+        let parameter = Parameter::builder()
+            .name("label")
+            .parameter_in(ParameterIn::Query)
+            .required(Required::False)
+            .description(Some(description))
+            .style(Some(ParameterStyle::Form))
+            .explode(Some(true))
+            .schema(Some(schema));
+        vec![parameter.build()]
+    }
 }
 
 /// Which sessions are wanted.
@@ -72,7 +106,7 @@ impl Filters {
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before, with the same filters"),
         ("status" = Option<Vec<Status>>, Query, description = "Only these states; may be repeated"),
         ("region" = Option<String>, Query, description = "Only this region"),
-        ("label.<key>" = Option<String>, Query, description = "Only sessions whose label `<key>` has this value, for example `label.team=search`; may be given for several keys"),
+        LabelFilters,
         ("created_after" = Option<String>, Query, format = DateTime, description = "Only younger ones"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "Only older ones"),
     ),

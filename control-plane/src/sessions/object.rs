@@ -25,11 +25,14 @@ pub struct Session {
     #[schema(example = "local")]
     region: String,
     /// What runs in it.
-    #[schema(example = "chromium")]
+    #[schema(value_type = RuntimeKind)]
     runtime_kind: &'static str,
     /// Dial this with any CDP client. A secret: it holds a token that is good until
     /// `expires_at`. Each answer has a fresh one. Null once the session is over.
-    #[schema(example = "ws://127.0.0.1:8080/v1/sessions/01KAW3Y0R5M8T2N6Q4P1C7D9EF/cdp?token=…")]
+    #[schema(
+        format = "uri",
+        example = "ws://127.0.0.1:8080/v1/sessions/01KAW3Y0R5M8T2N6Q4P1C7D9EF/cdp?token=eyJhbGciOiJFZERTQSJ9.e30.c2ln"
+    )]
     connect_url: Option<String>,
     /// How long it may live, from `created_at`.
     #[schema(example = 1800)]
@@ -67,7 +70,7 @@ pub struct Session {
 
 /// The states of a session.
 #[derive(ToSchema)]
-#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(rename_all = "SCREAMING_SNAKE_CASE", example = "RUNNING")]
 pub enum Status {
     /// Waits for a slot.
     Queued,
@@ -86,9 +89,8 @@ pub enum Status {
 /// Why a session ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatusReason {
-    /// For programs: `released`, `idle`, `closed_by_client`, `deadline`, `launch_failed`,
-    /// `browser_crashed`, `agent_lost` or `force_stopped`.
-    #[schema(example = "released")]
+    /// For programs.
+    #[schema(value_type = ReasonCode)]
     code: &'static str,
     /// For people.
     #[schema(example = "released by request")]
@@ -101,9 +103,41 @@ impl From<Reason> for StatusReason {
     }
 }
 
+/// Why a session ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum ReasonCode {
+    /// A request released it.
+    Released,
+    /// Its last client left and its keep-alive ran out.
+    Idle,
+    /// A client closed the browser.
+    ClosedByClient,
+    /// It reached its deadline.
+    Deadline,
+    /// No agent could start its browser.
+    LaunchFailed,
+    /// Its browser died.
+    BrowserCrashed,
+    /// Its agent died.
+    AgentLost,
+    /// An administrator stopped it.
+    ForceStopped,
+}
+
+/// What runs in a session.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// Chromium on Linux.
+    Chromium,
+}
+
 /// An upstream proxy, as it may be shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Proxy {
+    /// Scheme, host and port.
+    #[schema(format = "uri", example = "http://proxy.example:3128")]
     url: String,
 }
 
