@@ -6,6 +6,7 @@ pub mod cdp;
 pub mod checks;
 mod config;
 mod control;
+pub mod gateway;
 pub mod sessions;
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,8 @@ pub struct Chrome {
 }
 
 impl Chrome {
-    /// Starts one with the very flags of a server's browser, but for port and profile.
+    /// Starts one with the very flags of a server's browser, but for port, profile and the
+    /// gateway, which is that browser's own: this one goes to the network by itself.
     ///
     /// # Panics
     ///
@@ -78,7 +79,9 @@ impl Chrome {
         let profile = folder.path().join("profile");
         let ours = |flag: &OsString| {
             let flag = flag.to_string_lossy();
-            flag.starts_with("--remote-debugging") || flag.starts_with("--user-data-dir")
+            ["--remote-debugging", "--user-data-dir", "--proxy-"]
+                .iter()
+                .any(|start| flag.starts_with(start))
         };
         let mut command = Command::new(program);
         command.arg(format!("--user-data-dir={}", profile.display()));

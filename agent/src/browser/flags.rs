@@ -31,7 +31,7 @@ impl Kind {
 const BARS_HEIGHT: u32 = 87;
 
 /// For every browser, each with its reason.
-const COMMON: [&str; 31] = [
+const COMMON: [&str; 33] = [
     // The control channel: no port is ever opened.
     "--remote-debugging-pipe",
     // Nobody is there to click these away.
@@ -55,8 +55,10 @@ const COMMON: [&str; 31] = [
     // (--disable-crashpad-for-testing) the network service of Chromium 156 dies at the first
     // navigation of an "FD ownership violation".
     "--disable-breakpad",
-    // UDP would pass by a proxy.
+    // The gateway is the only way out, also to this machine; UDP would pass it by.
+    "--proxy-bypass-list=<-loopback>",
     "--disable-quic",
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     // Tools, not people, bring extensions; the built-in ones cost a process each.
     "--disable-extensions",
     "--disable-component-extensions-with-background-pages",
@@ -94,13 +96,16 @@ pub struct Machine {
     pub shared_memory: bool,
 }
 
-/// The arguments for one browser, without the program's name.
+/// The arguments for one browser, without the program's name. `gateway` is the port of its
+/// gateway on this machine.
 pub fn arguments(
     machine: Machine,
     options: &LaunchOptions,
     directory: &Directory,
+    gateway: u16,
 ) -> Vec<OsString> {
     let mut flags: Vec<OsString> = COMMON.iter().map(OsString::from).collect();
+    flags.push(format!("--proxy-server=socks5://127.0.0.1:{gateway}").into());
     let mut profile = OsString::from("--user-data-dir=");
     profile.push(directory.profile());
     flags.push(profile);
@@ -155,7 +160,7 @@ mod tests {
         let directory = Directory::create(root.path(), None).unwrap();
         for sandbox in [true, false] {
             let machine = Machine { kind: Kind::Full, sandbox, shared_memory: true };
-            let flags = arguments(machine, &LaunchOptions::default(), &directory);
+            let flags = arguments(machine, &LaunchOptions::default(), &directory, 1);
             assert_eq!(flags.iter().any(|flag| flag == "--no-sandbox"), !sandbox);
         }
     }
@@ -169,7 +174,7 @@ mod tests {
             user_agent: Some("Mine --no-sandbox \"x\"".into()),
             ..LaunchOptions::default()
         };
-        let flags = arguments(machine, &options, &directory);
+        let flags = arguments(machine, &options, &directory, 1);
         assert!(flags.iter().any(|flag| flag == "--user-agent=Mine --no-sandbox \"x\""));
         assert!(!flags.iter().any(|flag| flag == "--no-sandbox"));
     }

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     Config,
     cdp::{CommandError, Mux},
+    gateway::Gateways,
 };
 
 /// How long a browser may take until it answers.
@@ -73,6 +74,9 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
+    /// The system has no port left for its gateway.
+    #[error("the browser's gateway cannot be opened: {0}")]
+    Gateway(io::Error),
     /// The system starts no process.
     #[error("the browser's process cannot be started: {0}")]
     Spawn(io::Error),
@@ -115,6 +119,7 @@ pub struct Launcher {
     machine: Machine,
     users: Option<Arc<Users>>,
     limit: Duration,
+    gateways: Gateways,
     clearings: TaskTracker,
 }
 
@@ -154,7 +159,15 @@ impl Launcher {
         let clearings = TaskTracker::new();
         clearings.close(); // so that waiting ends whenever none is left
         let binary = binary.to_path_buf();
-        Ok(Self { binary, root, machine, users, limit: LAUNCH_LIMIT, clearings })
+        Ok(Self {
+            binary,
+            root,
+            machine,
+            users,
+            limit: LAUNCH_LIMIT,
+            gateways: Gateways::default(),
+            clearings,
+        })
     }
 
     /// Starts a browser and waits until it answers and has its first page.
@@ -164,13 +177,14 @@ impl Launcher {
     /// When it does not come up within 30 s. What was started is cleared away.
     pub async fn launch(&self, options: &LaunchOptions) -> Result<Browser, LaunchError> {
         let born = Instant::now();
-        let (mut process, pipes) = self.spawn(options)?;
+        let gateway = self.gateways.open().await.map_err(LaunchError::Gateway)?;
+        let (mut process, pipes) = self.spawn(options, gateway.port())?;
         let mux = pipes.map_err(LaunchError::Spawn)?;
         match self.answer(&mux, &mut process).await {
             Ok(version) => {
                 let start_time = born.elapsed();
                 debug!(browser = process.name(), %version, ?start_time, "a browser is up");
-                Ok(Browser { mux, version, start_time, born, process })
+                Ok(Browser { mux, version, start_time, born, process, gateway })
             }
             Err(error) => {
                 debug!(browser = process.name(), %error, "a browser did not come up");
@@ -189,6 +203,7 @@ impl Launcher {
     fn spawn(
         &self,
         options: &LaunchOptions,
+        gateway: u16,
     ) -> Result<(Process, io::Result<Arc<Mux>>), LaunchError> {
         self.check_binary()?;
         let user = self.claim_user()?;
@@ -198,7 +213,7 @@ impl Launcher {
         let spawned = Pipes::new().and_then(|pipes| {
             let jail = Jail { user: id, directory: &directory };
             let mut command = jail.command(&self.binary, pipes.commands.0, pipes.answers.1)?;
-            command.args(flags::arguments(self.machine, options, &directory));
+            command.args(flags::arguments(self.machine, options, &directory, gateway));
             let child = command.spawn()?;
             drop(command); // holds the browser's ends of the pipes: their end would never come
             Ok((child, pipes.answers.0, pipes.commands.1))

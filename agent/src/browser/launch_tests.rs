@@ -4,23 +4,15 @@ use std::{
     process::Command,
 };
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, protocol::Role},
-};
 
 use super::*;
-use crate::{
-    browser::{
-        proc_table::{self, Found},
-        testing::{CHROMIUM, HEADLESS_SHELL, Place, descriptors, until},
+use crate::browser::{
+    proc_table::{self, Found},
+    testing::{
+        CHROMIUM, HEADLESS_SHELL, Place, descriptors, evaluate, first_page_of, on_page, until,
     },
-    cdp::Endpoint,
 };
 
 const SOON: Duration = Duration::from_secs(2);
@@ -37,40 +29,6 @@ async fn failure(place: &Place, binary: &Path, limit: Duration) -> LaunchError {
     launcher.cleared().await;
     place.assert_clear();
     error
-}
-
-/// One command to a page, as a client gives it.
-async fn on_page(browser: &Browser, target: &str, method: &str, params: Value) -> Value {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (server, _) = listener.accept().await.unwrap();
-    let seat = browser.mux.join(&Endpoint::Page(target.to_owned())).await.unwrap();
-    let serving = tokio::spawn(seat.serve(server, Bytes::new()));
-    let mut socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-    let command = json!({ "id": 1, "method": method, "params": params });
-    socket.send(Message::text(command.to_string())).await.unwrap();
-    let answer = loop {
-        let message = socket.next().await.unwrap().unwrap();
-        let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
-        if message["id"] == 1 {
-            break message["result"].clone();
-        }
-    };
-    drop(socket);
-    serving.await.unwrap();
-    answer
-}
-
-async fn evaluate(browser: &Browser, target: &str, expression: &str) -> Value {
-    let params = json!({ "expression": expression, "returnByValue": true });
-    on_page(browser, target, "Runtime.evaluate", params).await["result"]["value"].clone()
-}
-
-async fn first_page_of(browser: &Browser) -> String {
-    let targets = browser.mux.command("Target.getTargets", json!({})).await.unwrap();
-    let infos = targets["targetInfos"].as_array().unwrap();
-    let page = infos.iter().find(|info| info["type"] == "page").unwrap();
-    page["targetId"].as_str().unwrap().to_owned()
 }
 
 async fn new_page(browser: &Browser, mut params: Value) -> String {

@@ -33,7 +33,10 @@ pub use self::{
     launch::{LaunchError, Launcher},
     pool::Pool,
 };
-use crate::cdp::Mux;
+use crate::{
+    cdp::Mux,
+    gateway::{Gateway, Meter, Upstream},
+};
 
 /// What a caller may choose about a browser.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -60,6 +63,7 @@ pub struct Browser {
     pub start_time: Duration,
     born: Instant,
     process: Process,
+    gateway: Gateway,
 }
 
 impl Browser {
@@ -68,15 +72,28 @@ impl Browser {
         self.process.name()
     }
 
+    /// Opens its way to the network, by a proxy or straight: until then it has none. The
+    /// meter counts what passes. To be called in the session's span.
+    pub fn lend(&self, upstream: Option<Upstream>) -> Meter {
+        self.gateway.lend(upstream)
+    }
+
     /// Waits until the browser's main process has ended. Cancel-safe.
     pub async fn exited(&mut self) -> ExitStatus {
         self.process.exited().await
     }
 
     /// Ends the browser: kills all of its processes, waits until they are gone, and removes
-    /// its directory. Takes 5 s at most, and goes on when the future is dropped.
+    /// its directory. Takes 5 s at most, and goes on when the future is dropped. Nothing is
+    /// counted any more when it is done.
     pub async fn close(mut self) {
         self.process.end().await;
+        self.gateway.close().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gateway_port(&self) -> u16 {
+        self.gateway.port()
     }
 
     fn is_running(&mut self) -> bool {

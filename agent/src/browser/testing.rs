@@ -8,7 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Launcher, proc_table};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
+
+use super::{Browser, Launcher, proc_table};
+use crate::cdp::Endpoint;
 
 /// The full browser.
 pub const CHROMIUM: &str = "/usr/lib/chromium/chromium";
@@ -85,4 +95,40 @@ pub async fn until(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool)
 /// Descriptors that this process has open.
 pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// One command to a page, as a client gives it.
+pub async fn on_page(browser: &Browser, target: &str, method: &str, params: Value) -> Value {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let seat = browser.mux.join(&Endpoint::Page(target.to_owned())).await.unwrap();
+    let serving = tokio::spawn(seat.serve(server, Bytes::new()));
+    let mut socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+    let command = json!({ "id": 1, "method": method, "params": params });
+    socket.send(Message::text(command.to_string())).await.unwrap();
+    let answer = loop {
+        let message = socket.next().await.unwrap().unwrap();
+        let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        if message["id"] == 1 {
+            break message["result"].clone();
+        }
+    };
+    drop(socket);
+    serving.await.unwrap();
+    answer
+}
+
+/// What an expression comes to on a page; a promise is waited for.
+pub async fn evaluate(browser: &Browser, target: &str, expression: &str) -> Value {
+    let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+    on_page(browser, target, "Runtime.evaluate", params).await["result"]["value"].clone()
+}
+
+/// The target of the page that a browser starts with.
+pub async fn first_page_of(browser: &Browser) -> String {
+    let targets = browser.mux.command("Target.getTargets", json!({})).await.unwrap();
+    let infos = targets["targetInfos"].as_array().unwrap();
+    let page = infos.iter().find(|info| info["type"] == "page").unwrap();
+    page["targetId"].as_str().unwrap().to_owned()
 }

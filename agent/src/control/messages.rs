@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::Control;
 use crate::{
     browser::LaunchOptions,
-    cdp,
-    sessions::{Ending, Order, RECONNECT_GRACE, State},
+    gateway::{NotAnUpstream, Upstream},
+    sessions::{self, Ending, Order, RECONNECT_GRACE, State},
 };
 
 /// Who this agent is and all that it runs.
@@ -58,32 +58,44 @@ pub(super) fn ended(id: SessionId, ending: &Ending) -> FromAgent {
     from_agent(Message::Ended(ended_report(id, ending)))
 }
 
-pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, cdp::Usage)>) -> FromAgent {
+pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, sessions::Usage)>) -> FromAgent {
     let sessions = totals.into_iter().map(|(id, usage)| SessionUsage {
         session_id: id.to_string(),
-        last_seen_ms: usage.last_seen_ms,
-        cdp_messages: usage.cdp_messages,
-        bytes_in: usage.bytes_in,
-        bytes_out: usage.bytes_out,
-        egress_bytes: 0,
+        last_seen_ms: usage.clients.last_seen_ms,
+        cdp_messages: usage.clients.cdp_messages,
+        bytes_in: usage.clients.bytes_in,
+        bytes_out: usage.clients.bytes_out,
+        egress_bytes: usage.egress_bytes,
     });
     from_agent(Message::Usage(Usage { sessions: sessions.collect() }))
 }
 
+/// Why an assignment cannot be carried out.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    Id(NotAnId),
+    Proxy(SessionId, NotAnUpstream),
+}
+
 /// What the hub wants to be run.
-pub(super) fn order(assign: Assign) -> Result<Order, NotAnId> {
+pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
+    let id = assign.session_id.parse().map_err(Unfit::Id)?;
+    let proxy =
+        assign.proxy.map(|proxy| Upstream::new(&proxy.url, &proxy.username, &proxy.password));
+    let proxy = proxy.transpose().map_err(|why| Unfit::Proxy(id, why))?;
     let keep_alive = match assign.keep_alive_seconds {
         0 => RECONNECT_GRACE,
         seconds => Duration::from_secs(seconds.into()),
     };
     Ok(Order {
-        id: assign.session_id.parse()?,
+        id,
         deadline: Instant::now() + until(assign.expires_ms),
         keep_alive,
         options: LaunchOptions {
             viewport: (assign.viewport_width, assign.viewport_height),
             user_agent: assign.user_agent,
         },
+        proxy,
         traceparent: assign.traceparent,
     })
 }

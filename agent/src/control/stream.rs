@@ -27,13 +27,12 @@ use tracing::{debug, info, warn};
 use super::{
     Control, LEAVE_LIMIT,
     lease::{BootTime, Lease},
-    messages,
+    messages::{self, Unfit},
     reconnect::Reconnect,
 };
 use crate::{
     admit::Verifier,
-    cdp::Usage,
-    sessions::{Ending, Report, Sessions, State},
+    sessions::{Ending, Report, Sessions, State, Usage},
 };
 
 /// How long the dial and the hub's welcome may take, each.
@@ -191,7 +190,14 @@ impl Stream {
                     warn!(session = assign.session_id, "no session is started without a lease");
                     return Ok(());
                 }
-                self.sessions.assign(messages::order(assign).map_err(|_| Broken::Protocol)?);
+                match messages::order(assign) {
+                    Ok(order) => self.sessions.assign(order),
+                    Err(Unfit::Id(_)) => return Err(Broken::Protocol),
+                    Err(Unfit::Proxy(id, why)) => {
+                        let ending = Ending::new(EndReason::LaunchFailed, why.to_string());
+                        self.send(messages::ended(id, &ending))?;
+                    }
+                }
             }
             Message::Release(release) => {
                 let id = release.session_id.parse().map_err(|_| Broken::Protocol)?;

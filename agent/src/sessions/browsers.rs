@@ -8,6 +8,7 @@ use super::{Lent, Source};
 use crate::{
     browser::{Browser, LaunchOptions, Pool},
     cdp::Mux,
+    gateway::{Meter, Upstream},
 };
 
 impl Source for Pool {
@@ -28,6 +29,10 @@ impl Source for Pool {
 impl Lent for Browser {
     fn mux(&self) -> Arc<Mux> {
         self.mux.clone()
+    }
+
+    fn lend(&self, upstream: Option<Upstream>) -> Meter {
+        Browser::lend(self, upstream)
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {

@@ -10,10 +10,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Ending, Lent, Order, Outcome, Report, Source,
+    Ending, Lent, Order, Outcome, Report, Source, Usage,
     registry::{Entry, Phase},
 };
-use crate::cdp::{Mux, Usage};
+use crate::cdp::Mux;
 
 /// How often a browser is asked whether it lives.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -61,7 +61,11 @@ impl Driver {
             ending = self.called_off() => Err(ending),
         };
         let (ending, browser) = match launched {
-            Ok(mut browser) => (self.serve(&mut *browser).await, Some(browser)),
+            Ok(mut browser) => {
+                let meter = browser.lend(self.order.proxy.take());
+                self.entry.meter.get_or_init(|| meter);
+                (self.serve(&mut *browser).await, Some(browser))
+            }
             Err(ending) => {
                 self.over(ending.reason);
                 let late = match ending.reason {
@@ -73,7 +77,7 @@ impl Driver {
         };
         self.over(ending.reason);
         let usage = match browser {
-            Some(browser) => clean_up(browser, ending.reason).await,
+            Some(browser) => clean_up(browser, &self.entry, ending.reason).await,
             None => Usage::default(),
         };
         info!(reason = %ending.reason, detail = ending.detail, "session over");
@@ -150,7 +154,7 @@ async fn wished(wish: &mut watch::Receiver<Option<Ending>>) -> Ending {
 }
 
 /// Clients are flushed and closed while the browser is torn down: neither waits for the other.
-async fn clean_up(browser: Box<dyn Lent>, reason: EndReason) -> Usage {
+async fn clean_up(browser: Box<dyn Lent>, entry: &Entry, reason: EndReason) -> Usage {
     let mux = browser.mux();
     mux.end(reason);
     let drained = timeout(DRAIN_LIMIT, mux.drained());
@@ -158,7 +162,7 @@ async fn clean_up(browser: Box<dyn Lent>, reason: EndReason) -> Usage {
     if drained.is_err() {
         warn!("a client did not take its last messages in time");
     }
-    mux.usage()
+    entry.used(&mux)
 }
 
 /// Waits until clients were there and the last has been gone for `keep_alive`.

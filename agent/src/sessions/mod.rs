@@ -27,7 +27,11 @@ use tracing::Instrument;
 
 pub(crate) use self::registry::{Outcome, State};
 pub use self::registry::{Phase, Registry};
-use crate::{browser::LaunchOptions, cdp::Mux};
+use crate::{
+    browser::LaunchOptions,
+    cdp::{self, Mux},
+    gateway::{Meter, Upstream},
+};
 
 /// How long a session without keep-alive waits for its client to come back.
 pub const RECONNECT_GRACE: Duration = Duration::from_secs(10);
@@ -41,8 +45,18 @@ pub(crate) struct Order {
     /// How long it outlives its last client.
     pub keep_alive: Duration,
     pub options: LaunchOptions,
+    /// Where its traffic goes; `None`: straight to the sites.
+    pub proxy: Option<Upstream>,
     /// W3C trace context of the request that made it; empty: none.
     pub traceparent: String,
+}
+
+/// What a session has used since its browser was lent.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Usage {
+    pub clients: cdp::Usage,
+    /// What passed between its browser and the network, both directions together.
+    pub egress_bytes: u64,
 }
 
 /// Why a session is to end, or has ended.
@@ -77,6 +91,8 @@ pub(crate) trait Source: Send + Sync {
 /// A browser lent to one session.
 pub(crate) trait Lent: Send {
     fn mux(&self) -> Arc<Mux>;
+    /// Opens its way to the network, by a proxy or straight; before anything else.
+    fn lend(&self, upstream: Option<Upstream>) -> Meter;
     /// Waits until its process has ended. Cancel-safe.
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus>;
     /// Ends every process of it and removes its directory.

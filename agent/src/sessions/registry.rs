@@ -19,8 +19,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Ending, Order};
-use crate::cdp::{Mux, Usage};
+use super::{Ending, Order, Usage};
+use crate::{cdp::Mux, gateway::Meter};
 
 /// How many acknowledged sessions are remembered; the one with the nearest deadline goes first.
 const REMEMBERED: usize = 65_536;
@@ -56,6 +56,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Entry {
     /// Set by the session's task alone.
     pub phase: watch::Sender<Phase>,
+    /// Set once, when its browser is lent.
+    pub meter: OnceLock<Meter>,
     /// Set once, by whoever first wants the session to end.
     pub wish: watch::Sender<Option<Ending>>,
     /// Set once, when everything is gone.
@@ -67,6 +69,7 @@ impl Entry {
     fn new(order: &Order) -> Self {
         Self {
             phase: watch::Sender::new(Phase::Launching),
+            meter: OnceLock::new(),
             wish: watch::Sender::new(None),
             outcome: OnceLock::new(),
             deadline: order.deadline,
@@ -85,9 +88,15 @@ impl Entry {
     fn usage(&self) -> Option<Usage> {
         match (self.outcome.get(), &*self.phase.borrow()) {
             (Some(outcome), _) => Some(outcome.usage),
-            (None, Phase::Running(mux)) => Some(mux.usage()),
+            (None, Phase::Running(mux)) => Some(self.used(mux)),
             (None, _) => None,
         }
+    }
+
+    /// What has gone through its browser and its browser's gateway.
+    pub fn used(&self, mux: &Mux) -> Usage {
+        let egress_bytes = self.meter.get().map_or(0, Meter::bytes);
+        Usage { clients: mux.usage(), egress_bytes }
     }
 
     /// Asks the session to end; the first reason counts.

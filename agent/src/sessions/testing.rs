@@ -20,7 +20,11 @@ use tokio::{
 };
 
 use super::{Lent, Order, Source};
-use crate::{browser::LaunchOptions, cdp::Mux};
+use crate::{
+    browser::LaunchOptions,
+    cdp::Mux,
+    gateway::{Meter, Upstream},
+};
 
 /// Launches fakes: one for each permit, and errors while `broken`.
 pub(crate) struct Fakes {
@@ -101,6 +105,10 @@ impl Lent for Fake {
         self.mux.clone()
     }
 
+    fn lend(&self, _upstream: Option<Upstream>) -> Meter {
+        Meter::default()
+    }
+
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {
         async {
             let killed = self.killed.wait_for(|killed| *killed).await.is_ok();
@@ -127,6 +135,7 @@ pub(crate) fn order() -> Order {
         deadline: Instant::now() + Duration::from_secs(60),
         keep_alive: Duration::from_secs(10),
         options: LaunchOptions { viewport: (1280, 720), user_agent: None },
+        proxy: None,
         traceparent: String::new(),
     }
 }
