@@ -130,6 +130,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Who owns the workspace of the first start, unless it is said.
+pub const OWNER_EMAIL: &str = "owner@localhost";
+
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -46,6 +46,11 @@ pub struct Credentials {
 }
 
 impl Options {
+    /// This one, or the default where there is none.
+    pub fn at(data_dir: Option<PathBuf>) -> Self {
+        Self { data_dir }
+    }
+
     /// The path, which may not exist yet.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         let path = match &self.data_dir {

@@ -3,6 +3,8 @@
 mod agent;
 mod browser;
 mod capacity;
+mod client;
+mod completion;
 mod control_plane;
 mod data_dir;
 mod doctor;
@@ -18,11 +20,11 @@ mod up;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Browsers on demand: an API that starts Chromium and hands out a CDP URL.
 #[derive(Debug, Parser)]
-#[command(name = "ventus", version, max_term_width = 100)]
+#[command(name = "ventus", version, max_term_width = 100, after_help = client::EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     telemetry: telemetry::Options,
@@ -38,6 +40,20 @@ enum Command {
     Try(r#try::Options),
     /// Say what this machine lacks and how to mend it.
     Doctor(doctor::Options),
+    /// Create, list, use and end sessions.
+    Session(client::session::Arguments),
+    /// Keep cookies and storage for later sessions.
+    Profile(client::profile::Arguments),
+    /// Sign in, to manage keys and workspaces.
+    Login(client::login::Login),
+    /// Sign out.
+    Logout(client::login::Logout),
+    /// Make, list and revoke API keys.
+    Key(client::key::Arguments),
+    /// Manage workspaces and who is in them.
+    Workspace(client::workspace::Arguments),
+    /// Print a script that completes command lines in your shell.
+    Completion(completion::Options),
     /// Run only the control plane: the API and the hub that agents dial.
     ControlPlane(control_plane::Options),
     /// Run only an agent: browsers and the data plane of one region.
@@ -74,6 +90,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(options) => up::run(options).await?,
         Command::Try(options) => r#try::run(options).await?,
         Command::Doctor(options) => return doctor::run(options).await,
+        Command::Session(arguments) => return Ok(client::session::run(arguments).await),
+        Command::Profile(arguments) => return Ok(client::profile::run(arguments).await),
+        Command::Login(login) => return Ok(client::login::login(login).await),
+        Command::Logout(logout) => return Ok(client::login::logout(logout).await),
+        Command::Key(arguments) => return Ok(client::key::run(arguments).await),
+        Command::Workspace(arguments) => return Ok(client::workspace::run(arguments).await),
+        Command::Completion(options) => completion::run(&options, Cli::command()),
         Command::ControlPlane(options) => control_plane::run(options).await?,
         Command::Agent(options) => agent::run(options).await?,
     }
@@ -110,7 +133,9 @@ mod tests {
 
     #[test]
     fn every_flag_of_a_server_has_an_environment_variable() {
-        for command in Cli::command().get_subcommands() {
+        let servers = ["up", "control-plane", "agent", "try", "doctor"];
+        let command = Cli::command();
+        for command in servers.map(|name| command.find_subcommand(name).unwrap()) {
             for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
                 let env = flag.get_env().map(|name| name.to_string_lossy().into_owned());
                 assert!(

@@ -1,0 +1,196 @@
+//! Members of a workspace, and those who are asked to become one.
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    super::{Paging, page},
+    Chosen, Error, Person, Request, Result, Said, table, when,
+};
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// List and read sessions
+    Viewer,
+    /// Also create and release them, and make keys
+    Member,
+    /// Also stop any session, ask people in and see all keys
+    Admin,
+    /// Everything
+    Owner,
+}
+
+/// Flags of `ventus workspace members`.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Flags of `ventus workspace role`.
+#[derive(Debug, Args)]
+pub struct Move {
+    /// The member: their e-mail address or id
+    who: String,
+    /// What they may do from now on
+    role: Role,
+}
+
+/// Flags of `ventus workspace remove`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The member: their e-mail address or id
+    who: String,
+}
+
+/// Flags of `ventus workspace invite`.
+#[derive(Debug, Args)]
+pub struct Invite {
+    /// Their e-mail address
+    email: String,
+    /// What they may do
+    #[arg(long, value_name = "ROLE", default_value = "member")]
+    role: Role,
+}
+
+/// Flags of `ventus workspace invitations`.
+#[derive(Debug, Args)]
+pub struct Invitations {
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Flags of `ventus workspace uninvite`.
+#[derive(Debug, Args)]
+pub struct Uninvite {
+    /// The invitation: its e-mail address or id
+    who: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Member {
+    user_id: String,
+    email: String,
+    role: String,
+    joined_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Invitation {
+    id: String,
+    email: String,
+    role: String,
+    expires_at: String,
+}
+
+/// Something in a list that goes by an address, too.
+trait Addressed {
+    fn id(&self) -> &str;
+    fn email(&self) -> &str;
+}
+
+impl Addressed for Member {
+    fn id(&self) -> &str {
+        &self.user_id
+    }
+    fn email(&self) -> &str {
+        &self.email
+    }
+}
+
+impl Addressed for Invitation {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn email(&self) -> &str {
+        &self.email
+    }
+}
+
+/// The path of the one in a list that is meant.
+async fn path_of<T>(person: &Person, list: String, who: &str) -> Result<String>
+where
+    T: Addressed + serde::de::DeserializeOwned,
+{
+    if let Ok(id) = super::super::ulid(who) {
+        return Ok(format!("{list}/{id}"));
+    }
+    let all = Paging { all: true, ..Paging::default() };
+    let request = Request::get(&list);
+    let listed = page::<T, _>(&all, request, |request| person.send(request)).await?;
+    let found = listed.items.iter().find(|item| item.email().eq_ignore_ascii_case(who));
+    let found = found.ok_or_else(|| Error::Absent(format!("nobody here is {who}")))?;
+    let id = super::super::ulid(found.id()).map_err(|_| Error::Absent("it has no id".into()))?;
+    Ok(format!("{list}/{id}"))
+}
+
+impl List {
+    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
+        let request = Request::get(person.path(chosen, "/members").await?);
+        let send = |request| person.send(request);
+        let listed = page::<Member, _>(&self.paging, request, send).await?;
+        Ok(listed.said("members", |members| {
+            let rows = members
+                .into_iter()
+                .map(|member| [member.email, member.role, when(&member.joined_at), member.user_id]);
+            table(["E-MAIL", "ROLE", "JOINED", "ID"], rows)
+        }))
+    }
+}
+
+impl Move {
+    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
+        let members = person.path(chosen, "/members").await?;
+        let path = path_of::<Member>(person, members, &self.who).await?;
+        let request = Request::patch(path).json(&json!({ "role": self.role }))?;
+        let answer = person.send(request).await?;
+        let member: Member = answer.read()?;
+        Ok(Said::new(answer, format!("{} is {} now", member.email, member.role)))
+    }
+}
+
+impl Remove {
+    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
+        let members = person.path(chosen, "/members").await?;
+        let path = path_of::<Member>(person, members, &self.who).await?;
+        person.send(Request::delete(path)).await?;
+        Ok(Said::done(format!("removed {}", self.who)))
+    }
+}
+
+impl Invite {
+    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
+        let body = json!({ "email": self.email, "role": self.role });
+        let request = Request::post(person.path(chosen, "/invitations").await?).json(&body)?;
+        let answer = person.send(request).await?;
+        let made: Invitation = answer.read()?;
+        let until = when(&made.expires_at);
+        Ok(Said::new(answer, format!("{} is asked in as {}, until {until}", made.email, made.role)))
+    }
+}
+
+impl Invitations {
+    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
+        let request = Request::get(person.path(chosen, "/invitations").await?);
+        let send = |request| person.send(request);
+        let listed = page::<Invitation, _>(&self.paging, request, send).await?;
+        Ok(listed.said("invitations", |invitations| {
+            let rows = invitations
+                .into_iter()
+                .map(|one| [one.email, one.role, when(&one.expires_at), one.id]);
+            table(["E-MAIL", "ROLE", "UNTIL", "ID"], rows)
+        }))
+    }
+}
+
+impl Uninvite {
+    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
+        let invitations = person.path(chosen, "/invitations").await?;
+        let path = path_of::<Invitation>(person, invitations, &self.who).await?;
+        person.send(Request::delete(path)).await?;
+        Ok(Said::done(format!("the invitation of {} is taken back", self.who)))
+    }
+}
