@@ -26,7 +26,7 @@ pub struct Person {
 #[group(skip)]
 pub struct Chosen {
     /// The workspace [default: the one of `ventus workspace use`, else your only one]
-    #[arg(long, global = true, env = "VENTUS_WORKSPACE", value_name = "SLUG", value_parser = slug)]
+    #[arg(long, global = true, env = "VENTUS_WORKSPACE", value_name = "SLUG", value_parser = slug, help_heading = "Server")]
     pub workspace: Option<String>,
 }
 
