@@ -49,10 +49,8 @@ pub struct Options {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct Store {
-    /// Where to store sessions and keys, sqlite:///path or postgres://… [default: a SQLite
-    /// file in the data directory]
-    #[arg(long, env = "VENTUS_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    pub database_url: Option<String>,
+    #[command(flatten)]
+    pub database: Database,
     /// Region of sessions that name none
     #[arg(long, env = "VENTUS_REGION", default_value = "local", value_name = "NAME")]
     pub region: Region,
@@ -61,14 +59,24 @@ pub struct Store {
     pub rate_limit_per_minute: NonZeroU32,
 }
 
-impl Store {
-    /// The store's URL.
+/// The store itself.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct Database {
+    /// Where to store sessions and keys, sqlite:///path or postgres://… [default: a SQLite
+    /// file in the data directory]
+    #[arg(long, env = "VENTUS_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    pub database_url: Option<String>,
+}
+
+impl Database {
+    /// Its URL.
     pub fn url(&self, data_dir: &Path) -> String {
         let default = || format!("sqlite://{}", data_dir.join("ventus.db").display());
         self.database_url.clone().unwrap_or_else(default)
     }
 
-    /// The kind of store, for people.
+    /// Its kind, for people.
     pub fn kind(&self) -> &'static str {
         let url = self.database_url.as_deref().unwrap_or_default();
         if url.starts_with("postgres") { "PostgreSQL" } else { "SQLite" }
@@ -154,7 +162,7 @@ impl Running {
         hub: TcpListener,
     ) -> anyhow::Result<Self> {
         let config = control_plane::Config {
-            database_url: store.url(data.path()),
+            database_url: store.database.url(data.path()),
             data_dir: data.path().to_owned(),
             public_url: base_url.to_owned(),
             default_region: store.region.clone(),

@@ -10,6 +10,7 @@ mod data_dir;
 mod doctor;
 mod layers;
 mod listen;
+mod operator;
 mod ready;
 mod serve;
 mod shutdown;
@@ -58,6 +59,8 @@ enum Command {
     ControlPlane(control_plane::Options),
     /// Run only an agent: browsers and the data plane of one region.
     Agent(agent::Options),
+    /// Rotate the keys that a server signs with, on the machine of its database.
+    Keys(operator::keys::Arguments),
 }
 
 /// How long the runtime may take to let go of what is left when a command is done.
@@ -99,6 +102,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completion(options) => completion::run(&options, Cli::command()),
         Command::ControlPlane(options) => control_plane::run(options).await?,
         Command::Agent(options) => agent::run(options).await?,
+        Command::Keys(arguments) => operator::keys::run(arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -100,7 +100,7 @@ fn banner(options: &Options, chosen: &Chosen, base_url: &str, data: &DataDir) ->
         format!("  Docs      {base_url}/docs"),
         format!("  Region    {} · {}", options.store.region, sessions(chosen)),
         format!("  Browser   {}", chosen.browser.display()),
-        format!("  Data      {} ({})", data.path().display(), options.store.kind()),
+        format!("  Data      {} ({})", data.path().display(), options.store.database.kind()),
     ];
     if chosen.no_sandbox {
         lines.push(format!("  {}", Style::of_stdout().red("Sandbox   OFF")));

@@ -97,17 +97,23 @@ impl Signer {
     }
 }
 
-/// Adds a key and retires all but the one before it. It signs after [`ACTIVATION`].
-pub async fn rotate(app: &App) -> anyhow::Result<()> {
-    let mut tx = app.db.begin().await?;
+/// Adds a key and retires all but the one before it. Replicas that run find it within
+/// [`REFRESH_EVERY`], and it signs after [`ACTIVATION`].
+///
+/// # Errors
+///
+/// Also when the living keys were wrapped by another master key.
+pub async fn rotate(db: &Db, secrets: &Secrets) -> anyhow::Result<()> {
+    let mut tx = db.begin().await?;
     lock(&mut tx).await?;
+    // Never a key that only this master key's holder could use.
+    Keys::read(&mut tx, secrets).await?;
     let now = tx.now_us().await?;
     for old in living(&mut tx).await?.iter().skip(1) {
         on!(tx, |db| sqlx::query(RETIRE).bind(&old.kid).bind(now).execute(db).await.map(drop))?;
     }
-    insert(&mut tx, &app.secrets).await?;
-    tx.commit().await?;
-    refresh_once(app).await
+    insert(&mut tx, secrets).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Takes over, forever, what other replicas do to the keys, and puts new keys to use when
@@ -125,7 +131,8 @@ pub async fn refresh(app: App, stop: CancellationToken) {
     }
 }
 
-async fn refresh_once(app: &App) -> anyhow::Result<()> {
+/// Takes over what has been done to the keys, and tells the agents.
+pub async fn refresh_once(app: &App) -> anyhow::Result<()> {
     if app.signer.reload(&app.db, &app.secrets).await? {
         info!("the signing keys have changed");
         app.hub.keys_changed(&app.signer.jwks());
@@ -277,7 +284,8 @@ mod tests {
             let other = app.another().await;
             assert_eq!(other.app.signer.jwks(), app.app.signer.jwks());
             assert_eq!(signed_by(&other), signed_by(&app));
-            rotate(&other.app).await.unwrap();
+            rotate(&other.app.db, &other.app.secrets).await.unwrap();
+            refresh_once(&other.app).await.unwrap();
             refresh_once(&app.app).await.unwrap();
             assert_eq!(other.app.signer.jwks(), app.app.signer.jwks());
             other.app.db.close().await;
@@ -285,7 +293,8 @@ mod tests {
 
         async fn two_keys_live_and_the_new_one_signs_when_all_know_it(app: TestApp) {
             let first = signed_by(&app);
-            rotate(&app.app).await.unwrap();
+            rotate(&app.app.db, &app.app.secrets).await.unwrap();
+            refresh_once(&app.app).await.unwrap();
             let both = key_ids(&app.app.signer.jwks());
             assert_eq!(both.len(), 2);
             assert_eq!(signed_by(&app), first, "not everyone knows the new one yet");
@@ -293,7 +302,8 @@ mod tests {
             refresh_once(&app.app).await.unwrap();
             let second = signed_by(&app);
             assert_ne!(second, first);
-            rotate(&app.app).await.unwrap();
+            rotate(&app.app.db, &app.app.secrets).await.unwrap();
+            refresh_once(&app.app).await.unwrap();
             let living = key_ids(&app.app.signer.jwks());
             assert_eq!(living.len(), 2);
             assert!(living.contains(&second) && !living.contains(&first));
@@ -309,6 +319,7 @@ mod tests {
         Signer::open(&db, &Secrets::for_tests()).await.unwrap();
         let other = Secrets::open(directory.path()).unwrap();
         assert!(Signer::open(&db, &other).await.is_err());
+        assert!(rotate(&db, &other).await.is_err());
         db.close().await;
     }
 }

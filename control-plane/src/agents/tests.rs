@@ -446,7 +446,8 @@ on_both_databases! {
     async fn agents_hear_of_new_keys_at_once(app: TestApp) {
         let hub = listen(&app).await;
         let mut agent = Agent::attach(&hub, &hello(AgentId::generate())).await.unwrap();
-        signing::rotate(&app.app).await.unwrap();
+        signing::rotate(&app.app.db, &app.app.secrets).await.unwrap();
+        signing::refresh_once(&app.app).await.unwrap();
         let Message::SigningKeys(keys) = agent.hear().await.unwrap() else { panic!("no keys") };
         let keys: Value = serde_json::from_str(&keys.jwks).unwrap();
         assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
