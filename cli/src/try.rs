@@ -9,19 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use axum::{Router, response::Html, routing::get};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use proto::id::SessionId;
-use reqwest::{Client, Response, Url};
+use reqwest::Url;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{cdp::Cdp, snippets::Snippets};
 use crate::{
+    client::{Api, Request, error::Error},
     data_dir::{self, credentials_in, credentials_path},
     listen,
     serve::{Limits, serve},
@@ -79,7 +80,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     say(&format!("\n  {} {}\n", style.green("✓"), style.bold("Your first session")));
     say(&format!("  {}", stages.line(style)));
     say(&format!("  {}  {}", style.dim("screenshot in"), path.display()));
-    let snippets = Snippets { base_url: &server.url, key_file: server.key_file.as_deref() };
+    let snippets =
+        Snippets { base_url: server.api.base_url(), key_file: server.key_file.as_deref() };
     say(&snippets.text(style));
     Ok(())
 }
@@ -115,10 +117,8 @@ async fn screenshot(cdp: &mut Cdp, page: &str) -> anyhow::Result<Vec<u8>> {
 
 /// The server under trial.
 struct Server {
-    url: String,
-    key: String,
+    api: Api,
     key_file: Option<PathBuf>,
-    client: Client,
 }
 
 /// What of a session matters here.
@@ -151,15 +151,13 @@ impl Server {
                 "`ventus try` speaks plain http only: name the server behind the proxy",
             ));
         }
-        // Straight to the server: a proxy of the environment is for other traffic.
-        let client = Client::builder().no_proxy().timeout(STAGE).build()?;
-        Ok(Self { url, key, key_file, client })
+        Ok(Self { api: Api::new(url)?.with(key), key_file })
     }
 
     /// The URL of a page to open. The browser runs on the server's machine: where that is
     /// this one the page is served from here, else it travels in its URL.
     async fn page(&self, stop: &CancellationToken) -> anyhow::Result<String> {
-        let host = self.url.parse::<Url>()?;
+        let host = self.api.base_url().parse::<Url>()?;
         let local = matches!(host.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if !local {
             return Ok(format!("data:text/html;base64,{}", STANDARD.encode(PAGE)));
@@ -172,39 +170,24 @@ impl Server {
     }
 
     async fn create(&self) -> anyhow::Result<Session> {
-        let request = self
-            .client
-            .post(format!("{}/v1/sessions", self.url))
-            .bearer_auth(&self.key)
-            .header("Idempotency-Key", format!("ventus-try-{}", SessionId::generate()))
-            .json(&json!({"timeout_seconds": 300, "labels": {"made-by": "ventus-try"}}));
-        let answer = request.send().await.map_err(|error| {
-            if error.is_connect() {
-                anyhow!("no server answers at {}: is `ventus up` running?", self.url)
-            } else {
-                error.without_url().into()
-            }
-        })?;
-        Ok(accepted(answer).await?.json().await?)
+        let request = Request::post("/v1/sessions")
+            .header("idempotency-key", format!("ventus-try-{}", SessionId::generate()))
+            .json(&json!({"timeout_seconds": 300, "labels": {"made-by": "ventus-try"}}))?
+            .patience(STAGE)
+            .repeatable();
+        let answer = self.api.send(request).await.map_err(|error| {
+            let away = matches!(error, Error::Unreachable { .. });
+            let error = anyhow::Error::from(error);
+            if away { error.context("is `ventus up` running?") } else { error }
+        });
+        Ok(answer?.read()?)
     }
 
     async fn release(&self, session: &Session) -> anyhow::Result<()> {
-        let url = format!("{}/v1/sessions/{}", self.url, session.id);
-        accepted(self.client.delete(url).bearer_auth(&self.key).send().await?).await?;
+        let request = Request::delete(format!("/v1/sessions/{}", session.id)).patience(STAGE);
+        self.api.send(request).await?;
         Ok(())
     }
-}
-
-/// The answer if it is a success, else what its problem document says.
-async fn accepted(answer: Response) -> anyhow::Result<Response> {
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let problem: Value = answer.json().await.unwrap_or_default();
-    let title = problem["title"].as_str().unwrap_or("the server refused");
-    let detail = problem["detail"].as_str().unwrap_or_default();
-    bail!("{title} ({status}): {detail}");
 }
 
 /// The stages so far, with their times.

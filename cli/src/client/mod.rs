@@ -21,9 +21,10 @@ pub mod workspace;
 
 use std::process::ExitCode;
 
+pub use self::http::{Api, Request};
 use self::{
     error::{Error, Result},
-    http::{Answer, Api, Request},
+    http::Answer,
     options::Options,
     page::{Paging, page},
     person::Person,
