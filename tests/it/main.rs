@@ -3,6 +3,7 @@
 
 mod chromiumoxide;
 mod churn;
+mod cli;
 mod clients;
 mod crash;
 mod create;

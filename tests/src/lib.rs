@@ -7,6 +7,7 @@ pub mod api;
 pub mod cdp;
 pub mod chrome;
 pub mod clients;
+pub mod command;
 pub mod leftovers;
 pub mod process;
 pub mod rows;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep};
 pub use self::{
     api::{Api, Session},
     chrome::Chrome,
+    command::User,
     server::Server,
     site::Site,
 };
