@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    EXIT_CODES, Options, Paging, Person, Request, Said, error::Result, page, person::Chosen,
-    report, table, ulid, when,
+    EXIT_CODES, Options, Person, Request, Said, error::Result, person::Chosen, report, table, ulid,
+    when, whole,
 };
 
 /// Flags of `ventus key`.
@@ -38,10 +38,7 @@ enum Action {
     },
     /// List keys, revoked ones of the last 90 days included
     #[command(visible_alias = "ls")]
-    List {
-        #[command(flatten)]
-        paging: Paging,
-    },
+    List,
     /// Put an end to keys, at once
     Revoke {
         /// The keys' ids
@@ -93,7 +90,7 @@ impl Action {
                 );
                 Ok(Said::new(answer, secret).note(note))
             }
-            Self::List { paging } => list(person, keys, &paging).await,
+            Self::List => list(person, keys).await,
             Self::Revoke { id } => Ok(Said::each(id, async |id| {
                 person.send(Request::delete(format!("{keys}/{id}"))).await?;
                 Ok(format!("revoked {id}"))
@@ -103,9 +100,8 @@ impl Action {
     }
 }
 
-async fn list(person: &Person, keys: String, paging: &Paging) -> Result<Said> {
-    let request = Request::get(keys);
-    let listed = page::<Key, _>(paging, request, |request| person.send(request)).await?;
+async fn list(person: &Person, keys: String) -> Result<Said> {
+    let listed = whole::<Key>(person.send(Request::get(keys)).await?)?;
     Ok(listed.said("keys", |keys| {
         let rows = keys.into_iter().map(|key| {
             let revoked = key.revoked_at.as_deref().map(when).unwrap_or_default();
@@ -166,8 +162,8 @@ mod tests {
     async fn keys_are_listed_with_their_end() {
         let mut revoked = key();
         revoked["revoked_at"] = json!("2026-11-23T12:00:00.000Z");
-        let page = json!({"items": [key(), revoked], "next_cursor": null, "has_more": false});
-        let (said, server) = run(Action::List { paging: Paging::default() }, 200, page).await;
+        let page = json!({"items": [key(), revoked]});
+        let (said, server) = run(Action::List, 200, page).await;
         assert_eq!(server.lines(), [format!("GET {KEYS}")]);
         let lines: Vec<_> = said.people().lines().collect();
         let row = format!("{ID}  ci     sessions:read sessions:write  2026-11-22 12:00:00");

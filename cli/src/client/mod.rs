@@ -26,7 +26,7 @@ use self::{
     error::{Error, Result},
     http::Answer,
     options::Options,
-    page::{Paging, page},
+    page::{Paging, page, whole},
     person::Person,
     said::{Said, card, table, when},
 };

@@ -1,4 +1,4 @@
-//! Lists that come in pages.
+//! Lists: those that come in pages, and short ones that come whole.
 
 use clap::Args;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -74,6 +74,16 @@ where
         page.has_more = false;
         answer.text = serde_json::to_string(&page).map_err(anyhow::Error::from)?;
     }
+    read(answer, page)
+}
+
+/// Reads a list that has no pages.
+pub fn whole<T: DeserializeOwned>(answer: Answer) -> Result<Listed<T>> {
+    let page = answer.read()?;
+    read(answer, page)
+}
+
+fn read<T: DeserializeOwned>(answer: Answer, page: Page) -> Result<Listed<T>> {
     let note = match &page.next_cursor {
         Some(cursor) if page.has_more => format!("there are more: --all, or --cursor {cursor}"),
         _ => String::new(),

@@ -49,11 +49,19 @@ struct SignedIn {
     #[serde(flatten)]
     tokens: Tokens,
     user: User,
+    /// What an invitation was for.
+    #[serde(default)]
+    workspace: Option<Joined>,
 }
 
 #[derive(Deserialize)]
 struct User {
     email: String,
+}
+
+#[derive(Deserialize)]
+struct Joined {
+    slug: String,
 }
 
 /// Signs in.
@@ -81,18 +89,21 @@ impl Login {
         };
         let request =
             Request::post("/v1/dashboard/auth/tokens").json(&json!({ "token": token }))?;
-        let SignedIn { tokens, user } = person.api().send(request).await?.read()?;
+        let SignedIn { tokens, user, workspace: joined } =
+            person.api().send(request).await?.read()?;
         let email = user.email.clone();
         person
             .keep(|before| {
                 let same = before.filter(|before| before.email == user.email);
-                let workspace = same.and_then(|before| before.workspace);
+                let workspace = joined.map(|joined| joined.slug);
+                let workspace = workspace.or_else(|| same.and_then(|before| before.workspace));
                 Some(SignIn { email: user.email, workspace, tokens })
             })
             .await?;
         let (me, answer) = person.me().await?;
         let said = format!("signed in at {} as {}", person.api().base_url(), plain(&email));
-        Ok(Said::new(answer, said).note(next(&me)))
+        let chosen = person.kept()?.and_then(|sign_in| sign_in.workspace);
+        Ok(Said::new(answer, said).note(next(chosen.as_deref(), &me)))
     }
 
     /// Has a link sent, and gets hold of its token.
@@ -145,8 +156,8 @@ async fn ask() -> Result<String> {
 }
 
 /// What to do next, for people.
-fn next(me: &Me) -> String {
-    match (only(me), me.workspaces.is_empty()) {
+fn next(chosen: Option<&str>, me: &Me) -> String {
+    match (chosen.or(only(me)), me.workspaces.is_empty()) {
         (Some(slug), _) => format!("commands are about the workspace {slug}"),
         (None, true) => "you have no workspace yet: ventus workspace create SLUG".into(),
         (None, false) => "choose a workspace: ventus workspace list, and use SLUG".into(),
@@ -224,10 +235,18 @@ mod tests {
     #[tokio::test]
     async fn an_invitations_link_needs_no_mail() {
         let dir = tempfile::tempdir().unwrap();
-        let server = StandIn::start(answer).await;
+        let server = StandIn::start(|asked| {
+            let (status, mut body) = answer(asked);
+            if asked.uri.ends_with("/tokens") {
+                body["workspace"] = json!({"slug": "theirs", "name": "Theirs"});
+            }
+            (status, body)
+        })
+        .await;
         let (login, person) = person(&server.url, dir.path(), None, true);
-        login.run(&person, async || Ok("vi_01K.x".into())).await.unwrap();
+        let said = login.run(&person, async || Ok("vi_01K.x".into())).await.unwrap();
         assert_eq!(server.asked()[0].body, json!({"token": "vi_01K.x"}));
+        assert_eq!(said.noted(), "commands are about the workspace theirs");
     }
 
     #[tokio::test]

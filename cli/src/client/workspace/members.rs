@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    super::{Paging, page},
+    super::{ulid, whole},
     Chosen, Error, Person, Request, Result, Said, table, when,
 };
 
@@ -21,13 +21,6 @@ pub enum Role {
     Admin,
     /// Everything
     Owner,
-}
-
-/// Flags of `ventus workspace members`.
-#[derive(Debug, Args)]
-pub struct List {
-    #[command(flatten)]
-    paging: Paging,
 }
 
 /// Flags of `ventus workspace role`.
@@ -56,13 +49,6 @@ pub struct Invite {
     role: Role,
 }
 
-/// Flags of `ventus workspace invitations`.
-#[derive(Debug, Args)]
-pub struct Invitations {
-    #[command(flatten)]
-    paging: Paging,
-}
-
 /// Flags of `ventus workspace uninvite`.
 #[derive(Debug, Args)]
 pub struct Uninvite {
@@ -86,65 +72,52 @@ struct Invitation {
     expires_at: String,
 }
 
-/// Something in a list that goes by an address, too.
-trait Addressed {
-    fn id(&self) -> &str;
-    fn email(&self) -> &str;
-}
-
-impl Addressed for Member {
-    fn id(&self) -> &str {
-        &self.user_id
-    }
-    fn email(&self) -> &str {
-        &self.email
-    }
-}
-
-impl Addressed for Invitation {
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn email(&self) -> &str {
-        &self.email
-    }
+/// Something in either list, which goes by an address, too.
+#[derive(Debug, Deserialize)]
+struct Addressed {
+    #[serde(alias = "user_id")]
+    id: String,
+    email: String,
 }
 
 /// The path of the one in a list that is meant.
-async fn path_of<T>(person: &Person, list: String, who: &str) -> Result<String>
-where
-    T: Addressed + serde::de::DeserializeOwned,
-{
-    if let Ok(id) = super::super::ulid(who) {
+async fn path_of(person: &Person, list: String, who: &str) -> Result<String> {
+    if let Ok(id) = ulid(who) {
         return Ok(format!("{list}/{id}"));
     }
-    let all = Paging { all: true, ..Paging::default() };
-    let request = Request::get(&list);
-    let listed = page::<T, _>(&all, request, |request| person.send(request)).await?;
-    let found = listed.items.iter().find(|item| item.email().eq_ignore_ascii_case(who));
+    let listed = whole::<Addressed>(person.send(Request::get(&list)).await?)?;
+    let found = listed.items.into_iter().find(|item| item.email.eq_ignore_ascii_case(who));
     let found = found.ok_or_else(|| Error::Absent(format!("nobody here is {who}")))?;
-    let id = super::super::ulid(found.id()).map_err(|_| Error::Absent("it has no id".into()))?;
-    Ok(format!("{list}/{id}"))
+    Ok(format!("{list}/{}", found.id))
 }
 
-impl List {
-    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
-        let request = Request::get(person.path(chosen, "/members").await?);
-        let send = |request| person.send(request);
-        let listed = page::<Member, _>(&self.paging, request, send).await?;
-        Ok(listed.said("members", |members| {
-            let rows = members
-                .into_iter()
-                .map(|member| [member.email, member.role, when(&member.joined_at), member.user_id]);
-            table(["E-MAIL", "ROLE", "JOINED", "ID"], rows)
-        }))
-    }
+/// `ventus workspace members`
+pub async fn list(person: &Person, chosen: &Chosen) -> Result<Said> {
+    let request = Request::get(person.path(chosen, "/members").await?);
+    let listed = whole::<Member>(person.send(request).await?)?;
+    Ok(listed.said("members", |members| {
+        let rows = members
+            .into_iter()
+            .map(|member| [member.email, member.role, when(&member.joined_at), member.user_id]);
+        table(["E-MAIL", "ROLE", "JOINED", "ID"], rows)
+    }))
+}
+
+/// `ventus workspace invitations`
+pub async fn invitations(person: &Person, chosen: &Chosen) -> Result<Said> {
+    let request = Request::get(person.path(chosen, "/invitations").await?);
+    let listed = whole::<Invitation>(person.send(request).await?)?;
+    Ok(listed.said("invitations", |invitations| {
+        let rows =
+            invitations.into_iter().map(|one| [one.email, one.role, when(&one.expires_at), one.id]);
+        table(["E-MAIL", "ROLE", "UNTIL", "ID"], rows)
+    }))
 }
 
 impl Move {
     pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
         let members = person.path(chosen, "/members").await?;
-        let path = path_of::<Member>(person, members, &self.who).await?;
+        let path = path_of(person, members, &self.who).await?;
         let request = Request::patch(path).json(&json!({ "role": self.role }))?;
         let answer = person.send(request).await?;
         let member: Member = answer.read()?;
@@ -155,7 +128,7 @@ impl Move {
 impl Remove {
     pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
         let members = person.path(chosen, "/members").await?;
-        let path = path_of::<Member>(person, members, &self.who).await?;
+        let path = path_of(person, members, &self.who).await?;
         person.send(Request::delete(path)).await?;
         Ok(Said::done(format!("removed {}", self.who)))
     }
@@ -172,24 +145,10 @@ impl Invite {
     }
 }
 
-impl Invitations {
-    pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
-        let request = Request::get(person.path(chosen, "/invitations").await?);
-        let send = |request| person.send(request);
-        let listed = page::<Invitation, _>(&self.paging, request, send).await?;
-        Ok(listed.said("invitations", |invitations| {
-            let rows = invitations
-                .into_iter()
-                .map(|one| [one.email, one.role, when(&one.expires_at), one.id]);
-            table(["E-MAIL", "ROLE", "UNTIL", "ID"], rows)
-        }))
-    }
-}
-
 impl Uninvite {
     pub async fn run(self, person: &Person, chosen: &Chosen) -> Result<Said> {
         let invitations = person.path(chosen, "/invitations").await?;
-        let path = path_of::<Invitation>(person, invitations, &self.who).await?;
+        let path = path_of(person, invitations, &self.who).await?;
         person.send(Request::delete(path)).await?;
         Ok(Said::done(format!("the invitation of {} is taken back", self.who)))
     }

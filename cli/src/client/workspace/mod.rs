@@ -70,7 +70,7 @@ enum Action {
         slug: String,
     },
     /// List members
-    Members(members::List),
+    Members,
     /// Change what a member may do
     Role(members::Move),
     /// Take someone out of the workspace
@@ -78,7 +78,7 @@ enum Action {
     /// Ask someone in, by e-mail
     Invite(members::Invite),
     /// List invitations that nobody has taken up yet
-    Invitations(members::Invitations),
+    Invitations,
     /// Take an invitation back
     Uninvite(members::Uninvite),
     /// List who did what, newest first
@@ -134,11 +134,11 @@ impl Action {
             }
             Self::Delete { slug } => delete(person, slug).await,
             Self::Restore { slug } => restore(person, slug).await,
-            Self::Members(list) => list.run(person, chosen).await,
+            Self::Members => members::list(person, chosen).await,
             Self::Role(role) => role.run(person, chosen).await,
             Self::Remove(remove) => remove.run(person, chosen).await,
             Self::Invite(invite) => invite.run(person, chosen).await,
-            Self::Invitations(list) => list.run(person, chosen).await,
+            Self::Invitations => members::invitations(person, chosen).await,
             Self::Uninvite(uninvite) => uninvite.run(person, chosen).await,
             Self::Audit(wanted) => wanted.run(person, chosen).await,
         }
