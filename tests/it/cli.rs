@@ -155,6 +155,11 @@ async fn an_exit_code_says_what_went_wrong() {
     let stranger = stranger.env("VENTUS_API_KEY", &server.key().unwrap());
     assert_eq!(stranger.json(&["session", "list"]).await["items"], json!([]));
     user.fails(3, &["key", "list"]).await;
+    // whatever is logged, the key is not
+    let logged = stranger.run(&["session", "list", "--log", "trace"]).await;
+    let key = server.key().unwrap();
+    assert!(!logged.err.contains(key.split_once('.').unwrap().1), "{}", logged.err);
+    assert!(logged.err.contains("DEBUG"), "{}", logged.err);
 
     let away = url.to_owned();
     server.stop().await;
