@@ -166,9 +166,9 @@ mod tests {
         let (said, server) = run(Action::List, 200, page).await;
         assert_eq!(server.lines(), [format!("GET {KEYS}")]);
         let lines: Vec<_> = said.people().lines().collect();
-        let row = format!("{ID}  ci     sessions:read sessions:write  2026-11-22 12:00:00");
+        let row = format!("{ID}  ci     sessions:read sessions:write  2026-11-22 12:00:00Z");
         assert_eq!(lines[1], row);
-        assert_eq!(lines[2], format!("{row}  2026-11-23 12:00:00"));
+        assert_eq!(lines[2], format!("{row}  2026-11-23 12:00:00Z"));
     }
 
     #[tokio::test]

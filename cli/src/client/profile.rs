@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(server.lines(), ["GET /v1/profiles"]);
         let table = format!(
             "ID                          NAME  SIZE     UPDATED\n\
-             {ID}  shop  2.0 KiB  2026-11-23 12:00:00"
+             {ID}  shop  2.0 KiB  2026-11-23 12:00:00Z"
         );
         assert_eq!(said.people(), table);
         assert_eq!(said.for_programs(), page.to_string());

@@ -126,10 +126,12 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// An API's time to the second, in UTC.
+/// An API's time to the second, with a Z for UTC.
 pub fn when(time: &str) -> String {
-    let to_the_second = time.get(..19).filter(|_| time.ends_with('Z'));
-    to_the_second.unwrap_or(time).replacen('T', " ", 1)
+    match time.get(..19).filter(|_| time.ends_with('Z')) {
+        Some(to_the_second) => format!("{}Z", to_the_second.replacen('T', " ", 1)),
+        None => time.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn times_are_read_to_the_second() {
-        assert_eq!(when("2026-11-22T12:00:00.009Z"), "2026-11-22 12:00:00");
+        assert_eq!(when("2026-11-22T12:00:00.009Z"), "2026-11-22 12:00:00Z");
         assert_eq!(when("soon"), "soon");
     }
 

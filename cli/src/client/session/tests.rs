@@ -65,9 +65,9 @@ async fn a_session_is_created_with_a_key_of_its_own() {
          Status      RUNNING\n\
          Connect     ws://h/cdp?token=t\n\
          Region      local\n\
-         Created     2026-11-22 12:00:00\n\
-         Started     2026-11-22 12:00:01\n\
-         Expires     2026-11-22 12:30:00\n\
+         Created     2026-11-22 12:00:00Z\n\
+         Started     2026-11-22 12:00:01Z\n\
+         Expires     2026-11-22 12:30:00Z\n\
          Timeout     1800 s\n\
          Keep-alive  60 s\n\
          Viewport    1280x720\n\
@@ -102,10 +102,10 @@ async fn sessions_are_listed_by_all_filters() {
                  label.team=a%2Fb&created_after=2026-01-01T00%3A00%3A00Z&limit=2";
     assert_eq!(server.lines(), [asked]);
     let table = format!(
-        "ID                          STATUS     REASON    REGION  CREATED              DURATION  \
+        "ID                          STATUS     REASON    REGION  CREATED               DURATION  \
          LABELS\n\
-         {ID}  RUNNING              local   2026-11-22 12:00:00  4.2 s     team=search\n\
-         {ID}  COMPLETED  released  local   2026-11-22 12:00:00  4.2 s     team=search"
+         {ID}  RUNNING              local   2026-11-22 12:00:00Z  4.2 s     team=search\n\
+         {ID}  COMPLETED  released  local   2026-11-22 12:00:00Z  4.2 s     team=search"
     );
     let said = said.unwrap();
     assert_eq!(said.people(), table);
@@ -128,7 +128,7 @@ async fn a_session_is_kept_alive_and_ended() {
     let asked = server.only();
     assert_eq!(asked.line(), format!("POST /v1/sessions/{ID}/keepalive"));
     assert_eq!(asked.body, json!({"extend_seconds": 60}));
-    assert!(said.unwrap().people().contains("Expires     2026-11-22 12:30:00"));
+    assert!(said.unwrap().people().contains("Expires     2026-11-22 12:30:00Z"));
     let (_, server) = run(&format!("keepalive {ID}"), 200, session()).await;
     assert_eq!(server.only().body, json!({}));
 
@@ -171,9 +171,9 @@ async fn events_are_shown_until_the_last() {
     ]});
     let (said, server) = run(&format!("events {ID}"), 200, events.clone()).await;
     assert_eq!(server.lines(), [format!("GET /v1/sessions/{ID}/events")]);
-    let table = "TIME                 STATUS     REASON\n\
-                 2026-11-22 12:00:00  RUNNING\n\
-                 2026-11-22 12:00:05  COMPLETED  released by request";
+    let table = "TIME                  STATUS     REASON\n\
+                 2026-11-22 12:00:00Z  RUNNING\n\
+                 2026-11-22 12:00:05Z  COMPLETED  released by request";
     assert_eq!(said.unwrap().people(), table);
     let (said, server) = run(&format!("events {ID} --follow"), 200, events).await;
     assert_eq!(said.unwrap().people(), "", "they were shown as they came");

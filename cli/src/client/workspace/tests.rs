@@ -72,7 +72,7 @@ async fn workspaces_come_and_go() {
         let only = server.only();
         assert_eq!((only.line(), &only.body), (asked, &body), "{line}");
         let card = "Workspace  team\nName       The team\nStatus     ACTIVE\nPlan       pro\n\
-                    Your role  owner\nCreated    2026-11-22 12:00:00";
+                    Your role  owner\nCreated    2026-11-22 12:00:00Z";
         assert_eq!(said.unwrap().people(), card, "{line}");
     }
     let (said, server) = run("delete other", 204, Value::Null).await;
@@ -106,17 +106,18 @@ async fn a_members_role_is_changed() {
 #[tokio::test]
 async fn members_and_invitations_are_listed() {
     let (said, _) = run("members", 200, page(&[member("a@x")])).await;
-    let table =
-        format!("E-MAIL  ROLE   JOINED               ID\na@x     admin  2026-11-22 12:00:00  {ID}");
+    let table = format!(
+        "E-MAIL  ROLE   JOINED                ID\na@x     admin  2026-11-22 12:00:00Z  {ID}"
+    );
     assert_eq!(said.unwrap().people(), table);
     let invitation = json!({"id": ID, "email": "b@x", "role": "viewer",
         "created_at": "2026-11-22T12:00:00.000Z", "expires_at": "2026-11-29T12:00:00.000Z"});
     let (said, server) = run("invitations", 200, page(std::slice::from_ref(&invitation))).await;
     assert_eq!(server.lines(), ["GET /v1/dashboard/ws/team/invitations"]);
-    assert!(said.unwrap().people().contains("b@x     viewer  2026-11-29 12:00:00"));
+    assert!(said.unwrap().people().contains("b@x     viewer  2026-11-29 12:00:00Z"));
     let (said, server) = run("invite b@x --role viewer", 201, invitation).await;
     assert_eq!(server.only().body, json!({"email": "b@x", "role": "viewer"}));
-    assert_eq!(said.unwrap().people(), "b@x is asked in as viewer, until 2026-11-29 12:00:00");
+    assert_eq!(said.unwrap().people(), "b@x is asked in as viewer, until 2026-11-29 12:00:00Z");
     let (said, _) = run("invitations", 200, page(&[])).await;
     let said = said.unwrap();
     assert_eq!((said.people(), said.noted()), ("", "no invitations"));
@@ -133,6 +134,6 @@ async fn who_did_what_is_told_in_a_line() {
     let asked =
         "GET /v1/dashboard/ws/team/audit?action=api_key.create&after=2026-01-01T00%3A00%3A00Z";
     assert_eq!(server.lines(), [asked]);
-    let row = "2026-11-22 12:00:00  a@x  api_key.create  api_key 01K  label=ci, n=1  127.0.0.1";
+    let row = "2026-11-22 12:00:00Z  a@x  api_key.create  api_key 01K  label=ci, n=1  127.0.0.1";
     assert_eq!(said.unwrap().people().lines().nth(1).unwrap(), row);
 }
