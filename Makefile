@@ -6,15 +6,16 @@ SHELL := /bin/bash
 
 LISTEN ?= 127.0.0.1:8080
 
-.PHONY: help up down test check bench clean
+.PHONY: help up down test contract check bench clean
 
 help:
-	@echo 'make up      install what is missing, build, start and run a first session'
-	@echo 'make down    stop what make up started'
-	@echo 'make test    everything that CI runs'
-	@echo 'make check   format, lints, licences, unused dependencies'
-	@echo 'make bench   compare with Chrome on its own'
-	@echo 'make clean   stop, and remove what was built'
+	@echo 'make up        install what is missing, build, start and run a first session'
+	@echo 'make down      stop what make up started'
+	@echo 'make test      everything that CI runs'
+	@echo 'make check     format, lints, licences, unused dependencies'
+	@echo 'make bench     compare with Chrome on its own'
+	@echo 'make contract  thousands of requests made of the OpenAPI document'
+	@echo 'make clean     stop, and remove what was built'
 
 up:
 	@scripts/install run
@@ -30,6 +31,14 @@ test:
 	@scripts/python-clients
 	@$(MAKE) --no-print-directory check
 	@tests/with-postgres cargo nextest run --workspace --locked
+
+# The seed is printed: with it the same requests are made again.
+contract:
+	@scripts/install test
+	@scripts/python-clients
+	@export CONTRACT_SEED=$${CONTRACT_SEED:-$$RANDOM} CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-1000}; \
+	echo "CONTRACT_SEED=$$CONTRACT_SEED CONTRACT_EXAMPLES=$$CONTRACT_EXAMPLES make contract"; \
+	cargo nextest run --profile nightly --package tests --locked --no-capture keeps_its_contract
 
 check:
 	@scripts/install check

@@ -5,6 +5,7 @@ mod chromiumoxide;
 mod churn;
 mod cli;
 mod clients;
+mod contract;
 mod crash;
 mod create;
 mod deadlines;

@@ -1,6 +1,12 @@
-//! Runs the client scripts, and compares what they saw in two places.
+//! Runs the client scripts and the tools of their ecosystems, and compares what scripts saw in
+//! two places.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
@@ -9,6 +15,9 @@ use crate::folder;
 
 /// How long a script may take for all its scenarios.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(240);
+
+/// The same for a tool: some are let run through the night.
+const TOOL_LIMIT: Duration = Duration::from_secs(80 * 60);
 
 /// What each scenario saw.
 pub type Seen = BTreeMap<String, Value>;
@@ -20,20 +29,9 @@ pub type Seen = BTreeMap<String, Value>;
 ///
 /// When a scenario fails, or the script cannot be run.
 pub async fn run(script: &str, endpoint: &str, site: &str, only: &[&str]) -> Seen {
-    let clients = folder().join("clients");
-    let program = if script.ends_with(".py") {
-        python()
-    } else {
-        let installed = clients.join("node_modules").is_dir();
-        assert!(installed, "run `npm ci --prefix tests/clients` first");
-        PathBuf::from("node")
-    };
-    let mut command = Command::new(program);
-    command.arg(script).arg(endpoint).arg(site).args(only).current_dir(&clients);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(SCRIPT_LIMIT, command.output()).await;
-    let output = output.unwrap_or_else(|_| panic!("{script} is not done in {SCRIPT_LIMIT:?}"));
-    let output = output.unwrap_or_else(|error| panic!("{script} cannot be run: {error}"));
+    let program = if script.ends_with(".py") { of_python("python3") } else { of_node() };
+    let arguments = [&[script, endpoint, site], only].concat();
+    let output = output(program, &arguments, &[], SCRIPT_LIMIT).await;
 
     let (mut seen, mut faults) = (Seen::new(), Vec::new());
     for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -51,10 +49,83 @@ pub async fn run(script: &str, endpoint: &str, site: &str, only: &[&str]) -> See
     seen
 }
 
-/// The interpreter with the Python clients: their own environment, or the machine's.
-fn python() -> PathBuf {
-    let own = folder().join("clients/.venv/bin/python");
-    if own.is_file() { own } else { PathBuf::from("python3") }
+/// Environment of a program: names and values.
+type Environment<'a> = [(&'a str, &'a str)];
+
+/// Runs a Python script of `tests/clients`.
+///
+/// # Panics
+///
+/// When it fails; what it said is shown.
+pub async fn python(script: &str, arguments: &[&str], environment: &Environment<'_>) {
+    let arguments = [&[script], arguments].concat();
+    succeeded(script, output(of_python("python3"), &arguments, environment, SCRIPT_LIMIT).await);
+}
+
+/// Runs a command that a Python package brings, and answers what it said.
+///
+/// # Panics
+///
+/// When it fails; what it said is shown.
+pub async fn tool(name: &str, arguments: &[&str], environment: &Environment<'_>) -> String {
+    succeeded(name, output(of_python(name), arguments, environment, TOOL_LIMIT).await)
+}
+
+/// Runs a script with node.
+///
+/// # Panics
+///
+/// When it fails; what it said is shown.
+pub async fn node(script: &str, arguments: &[&str], environment: &Environment<'_>) {
+    let arguments = [&[script], arguments].concat();
+    succeeded(script, output(of_node(), &arguments, environment, SCRIPT_LIMIT).await);
+}
+
+/// Runs a command that an npm package brings.
+///
+/// # Panics
+///
+/// When it fails; what it said is shown.
+pub async fn node_tool(name: &str, arguments: &[&str]) {
+    of_node();
+    let program = folder().join("clients/node_modules/.bin").join(name);
+    succeeded(name, output(program, arguments, &[], TOOL_LIMIT).await);
+}
+
+/// Node, once its packages are there.
+fn of_node() -> PathBuf {
+    let installed = folder().join("clients/node_modules").is_dir();
+    assert!(installed, "run `npm ci --prefix tests/clients` first");
+    PathBuf::from("node")
+}
+
+/// A program of the Python clients' own environment, or else the machine's.
+fn of_python(program: &str) -> PathBuf {
+    let own = folder().join("clients/.venv/bin").join(program);
+    if own.is_file() { own } else { PathBuf::from(program) }
+}
+
+async fn output(
+    program: PathBuf,
+    arguments: &[&str],
+    environment: &Environment<'_>,
+    limit: Duration,
+) -> Output {
+    let mut command = Command::new(&program);
+    command.args(arguments).envs(environment.iter().copied());
+    command.current_dir(folder().join("clients"));
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let what = || format!("{} {arguments:?}", program.display());
+    let output = timeout(limit, command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("not done in {limit:?}: {}", what()));
+    output.unwrap_or_else(|error| panic!("cannot be run: {}: {error}", what()))
+}
+
+fn succeeded(what: &str, output: Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {}\n{said}\n{stderr}", output.status);
+    said
 }
 
 /// Fails when two places were not seen alike, and says where.

@@ -22,6 +22,8 @@ const CURSOR_EXAMPLE: &str = "MDFLQVczWTBSNU04VDJONlE0UDFDN0Q5RUZ7d0hq";
 /// As in a DNS label.
 const REGION: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 pub const LABEL_KEY: &str = "[A-Za-z0-9][A-Za-z0-9._/-]{0,62}";
+/// PostgreSQL cannot store it.
+pub const NO_NUL: &str = r"^[^\u0000]*$";
 const LABELS_MAX: usize = 32;
 const LABEL_VALUE_MAX: usize = 256;
 /// Ids that are not always ULIDs: callers choose request ids, and audit rows tell of anything.
@@ -93,6 +95,7 @@ fn describe_field(name: &str, field: &mut Object, answered: bool) {
 fn labels(field: &mut Object) {
     let mut value = Object::with_type(Type::String);
     value.max_length = Some(LABEL_VALUE_MAX);
+    value.pattern = Some(NO_NUL.to_owned());
     let mut key = Object::with_type(Type::String);
     key.pattern = Some(format!("^{LABEL_KEY}$"));
     field.max_properties = Some(LABELS_MAX);

@@ -17,7 +17,7 @@ mod links;
 #[cfg(test)]
 mod tests;
 
-pub use fields::LABEL_KEY;
+pub use fields::{LABEL_KEY, NO_NUL};
 use utoipa::openapi::{OpenApi, Paths, path::Operation};
 
 /// Completes a document that has all operations.

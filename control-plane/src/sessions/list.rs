@@ -29,7 +29,7 @@ use crate::{
     api::Failure,
     app::App,
     cursor,
-    document::LABEL_KEY,
+    document::{LABEL_KEY, NO_NUL},
     error::{Error, fault},
     keys::{Caller, Read},
     request::Query,
@@ -55,10 +55,11 @@ impl IntoParams for LabelFilters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let mut key = Object::with_type(Type::String);
         key.pattern = Some(format!(r"^label\.{LABEL_KEY}$"));
-        let value = Schema::from(Object::with_type(Type::String));
+        let mut value = Object::with_type(Type::String);
+        value.pattern = Some(NO_NUL.to_owned());
         let schema = ObjectBuilder::new()
             .property_names(Some(key))
-            .additional_properties(Some(value))
+            .additional_properties(Some(Schema::from(value)))
             .examples([json!({"label.team": "search"})]);
         let description = "Only sessions whose labels have these values: `label.<key>=<value>` \
                            for each of them, for example `label.team=search`";

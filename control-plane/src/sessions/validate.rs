@@ -256,7 +256,10 @@ impl<'a, 'f> Object<'a, 'f> {
             }
             return default.unwrap_or_default();
         };
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        // To JSON Schema 5.0 is an integer, and some clients write it so.
+        let whole = value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
+        let number = value.as_u64().or(whole.map(|number| number as u64));
+        let number = number.and_then(|number| u32::try_from(number).ok());
         if let Some(number) = number.filter(|number| bounds.contains(number)) {
             return number;
         }
@@ -309,6 +312,7 @@ mod tests {
     fn what_is_within_its_limits_is_taken() {
         for body in [
             json!({"timeout_seconds": 5}),
+            json!({"timeout_seconds": 5.0}),
             json!({"timeout_seconds": 86_400, "keep_alive_seconds": 3_600}),
             json!({"viewport": {"width": 100, "height": 7_680}}),
             json!({"user_agent": "x".repeat(512)}),
