@@ -168,6 +168,7 @@ impl Running {
             default_region: store.region.clone(),
             join_token,
             rate_limit_per_minute: store.rate_limit_per_minute,
+            object_store: None,
         };
         let stop = CancellationToken::new();
         let control_plane = ControlPlane::start(config, stop.clone()).await?;

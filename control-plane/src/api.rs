@@ -18,7 +18,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{app::App, document, health, regions, sessions};
+use crate::{app::App, document, health, profiles, regions, sessions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +29,7 @@ use crate::{app::App, document, health, regions, sessions};
     components(schemas(ProblemDocument)),
     tags(
         (name = "sessions", description = "Browsers lent to you"),
+        (name = "profiles", description = "What browsers have stored, kept for later sessions"),
         (name = "regions", description = "Where sessions can run"),
         (name = "server", description = "Health and keys of the server itself; open to all"),
     ),
@@ -45,10 +46,10 @@ fn documented() -> OpenApiRouter<App> {
                 .scheme(HttpAuthScheme::Bearer)
                 .bearer_format("vs_<ULID>.<32 characters>")
                 .description(Some(
-                    "An API key. Each operation lists the scope that it needs: `sessions:read` \
-                     or `sessions:write`. Its workspace's plan limits how many requests it may \
-                     make in a minute and in a day, which the `X-RateLimit-*` headers of each \
-                     answer tell.",
+                    "An API key. Each operation lists the scope that it needs: `sessions:read`, \
+                     `sessions:write` or `admin`. Its workspace's plan limits how many requests \
+                     it may make in a minute and in a day, which the `X-RateLimit-*` headers of \
+                     each answer tell.",
                 ))
                 .build(),
         ),
@@ -56,7 +57,13 @@ fn documented() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(document)
         .routes(routes!(sessions::create::handler, sessions::list::handler))
         .routes(routes!(sessions::get::handler, sessions::end::patch, sessions::end::delete))
+        .routes(routes!(sessions::keepalive::handler))
+        .routes(routes!(sessions::save_profile::handler))
+        .routes(routes!(sessions::force_stop::handler))
         .routes(routes!(sessions::events::handler))
+        .routes(routes!(profiles::create::handler, profiles::list::handler))
+        .routes(routes!(profiles::get::handler, profiles::change::patch, profiles::change::delete))
+        .routes(routes!(profiles::get::storage_state))
         .routes(routes!(regions::handler))
         .routes(routes!(health::health))
         .routes(routes!(health::healthz))
@@ -155,6 +162,18 @@ refusals! {
     /// How operations on one session can fail as well.
     NoSuchSession {
         "404" "No session of this workspace has this id"
+    }
+    /// How operations on one profile can fail as well.
+    NoSuchProfile {
+        "404" "No profile of this workspace has this id"
+    }
+    /// How operations that need a certain state can fail as well.
+    WrongState {
+        "409" "The session is in another state"
+    }
+    /// How operations that ask the browser for something can fail as well.
+    NotCaptured {
+        "503" "The browser did not give its storage state, in a minute or at all, or the database or the object store does not answer; `Retry-After` says when to try again"
     }
     /// How operations with a body can fail as well.
     BodyFailure {

@@ -8,6 +8,7 @@ use crate::{
     agents::hub::Hub,
     config::Config,
     db::Db,
+    profiles::objects::Objects,
     rate_limits::RateLimits,
     secrets::Secrets,
     sessions::{changes::Changes, idempotency::Turns, queue::Queue},
@@ -26,6 +27,8 @@ pub struct Parts {
     pub config: Config,
     /// Made from the master key.
     pub secrets: Secrets,
+    /// Where large contents are.
+    pub objects: Objects,
     /// Signs connect tokens.
     pub signer: Signer,
     /// The agents whose streams end here.

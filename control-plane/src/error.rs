@@ -12,6 +12,29 @@ pub enum Error {
     /// Nothing has this id, or nothing that the caller may see.
     #[error("no session has this id")]
     NoSuchSession,
+    /// Nothing has this id, or nothing that the caller may see.
+    #[error("no profile has this id")]
+    NoSuchProfile,
+    /// A request names a profile that the workspace does not have.
+    #[error("the workspace has no profile with this id")]
+    UnknownProfile,
+    /// A field that is good by itself makes no sense together with what is there already.
+    #[error("{pointer}: {detail}")]
+    Unfit {
+        /// Where it is in the body.
+        pointer: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The request does not fit the state that the session is in.
+    #[error("{0}")]
+    Conflict(String),
+    /// The browser's storage state could not be had.
+    #[error("the browser's storage state could not be read: {0}")]
+    NotCaptured(String),
+    /// The source goes to the log, never to the caller.
+    #[error("the object store does not answer")]
+    Objects(#[from] object_store::Error),
     /// The key belongs to a request with another body.
     #[error("the idempotency key was used with another request within the last 24 hours")]
     KeyReused,
@@ -66,6 +89,22 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::NoSuchSession => Self::new(Slug::NotFound, message),
+            Error::NoSuchProfile => Self::new(Slug::NotFound, message),
+            Error::UnknownProfile => {
+                let fault = fault("/profile_id", message.as_str());
+                Self::new(Slug::UnknownProfile, message).with_errors(vec![fault])
+            }
+            Error::Unfit { pointer, detail } => {
+                Self::new(Slug::ValidationError, message).with_errors(vec![fault(pointer, detail)])
+            }
+            Error::Conflict(_) => Self::new(Slug::Conflict, message),
+            Error::NotCaptured(_) => {
+                Self::new(Slug::SessionNotReady, message).with_retry_after(RETRY_AFTER)
+            }
+            Error::Objects(source) => {
+                error!(error = ?source, "the object store failed");
+                Self::new(Slug::InsufficientCapacity, message).with_retry_after(RETRY_AFTER)
+            }
             Error::KeyReused => Self::new(Slug::IdempotencyKeyReused, message),
             Error::UnknownRegion { .. } => {
                 let fault = fault("/region", message.as_str());

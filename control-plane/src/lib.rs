@@ -15,6 +15,7 @@ pub mod error;
 pub mod health;
 pub mod keys;
 pub mod outbox;
+pub mod profiles;
 pub mod rate_limits;
 pub mod regions;
 pub mod request;
@@ -22,6 +23,7 @@ pub mod scheduling;
 pub mod secrets;
 pub mod sessions;
 pub mod signing;
+pub mod storage_state;
 #[cfg(test)]
 mod testing;
 pub mod workspaces;
@@ -33,6 +35,7 @@ use tracing::error;
 
 use app::{App, Parts};
 pub use config::Config;
+pub use secrets::{Rotated, rotate_master};
 
 /// One running replica.
 pub struct ControlPlane {
@@ -46,6 +49,10 @@ impl ControlPlane {
     /// [`ControlPlane::hub`].
     pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
         let secrets = secrets::Secrets::open(&config.data_dir)?;
+        let objects = match &config.object_store {
+            Some(url) => profiles::objects::Objects::open(url, std::env::vars())?,
+            None => profiles::objects::Objects::default(),
+        };
         let db = db::Db::open(&config.database_url).await?;
         let signer = signing::Signer::open(&db, &secrets).await?;
         let first_key = workspaces::bootstrap(&db).await.context("first start")?;
@@ -53,6 +60,7 @@ impl ControlPlane {
             db,
             config,
             secrets,
+            objects,
             signer,
             hub: agents::Hub::default(),
             changes: sessions::changes::Changes::default(),
@@ -64,6 +72,7 @@ impl ControlPlane {
         });
         app.tasks.spawn(sessions::expire::run(app.clone(), stop.clone()));
         app.tasks.spawn(agents::lost::run(app.clone(), stop.clone()));
+        app.tasks.spawn(profiles::sweep::run(app.clone(), stop.clone()));
         app.tasks.spawn(rate_limits::run(app.clone(), stop.clone()));
         app.tasks.spawn(signing::refresh(app.clone(), stop));
         Ok(Self { app, first_key })

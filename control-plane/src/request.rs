@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::{
-    body::to_bytes,
+    body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Query as Pairs, Request},
 };
 use http::{HeaderMap, header, request::Parts};
@@ -17,7 +17,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::error::fault;
 
-/// The largest body of a create, in bytes: it may carry a storage state of 5 MiB one day.
+/// The largest body of a create, in bytes: it may carry a storage state of 5 MiB.
 pub const CREATE_LIMIT: usize = 6 << 20;
 /// The largest body of everything else, in bytes.
 const LIMIT: usize = 64 << 10;
@@ -56,6 +56,22 @@ pub struct Body<const MAX: usize = LIMIT>(pub Value);
 impl<S: Sync, const MAX: usize> FromRequest<S> for Body<MAX> {
     type Rejection = Problem;
 
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        WrittenBody::<MAX>::from_request(request, state).await.map(|body| Self(body.value))
+    }
+}
+
+/// A [`Body`], and how it was written: parts of it may have to be passed on as they are.
+pub struct WrittenBody<const MAX: usize> {
+    /// What it says.
+    pub value: Value,
+    /// The JSON itself.
+    pub text: Bytes,
+}
+
+impl<S: Sync, const MAX: usize> FromRequest<S> for WrittenBody<MAX> {
+    type Rejection = Problem;
+
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let too_large =
@@ -76,10 +92,12 @@ impl<S: Sync, const MAX: usize> FromRequest<S> for Body<MAX> {
             }
         })?;
         match is_json {
-            None if bytes.is_empty() => Ok(Self(Value::Object(Map::new()))),
+            None if bytes.is_empty() => {
+                Ok(Self { value: Value::Object(Map::new()), text: Bytes::from_static(b"{}") })
+            }
             None => Err(not_json()),
             Some(_) => match serde_json::from_slice(&bytes) {
-                Ok(Strict(value)) => Ok(Self(value)),
+                Ok(Strict(value)) => Ok(Self { value, text: bytes }),
                 Err(error) => {
                     let detail = format!("the body is not valid JSON: {error}");
                     Err(Problem::malformed(&*detail).with_errors(vec![fault("", detail)]))

@@ -28,7 +28,7 @@ use tracing::{error, info};
 use crate::{
     app::App,
     db::{Db, Link, Tx, from_row, on},
-    secrets::Secrets,
+    secrets::{self, Secrets},
 };
 
 /// How often a replica looks for keys that another one made.
@@ -51,7 +51,8 @@ struct Keys {
 }
 
 impl Signer {
-    /// Reads the keys; the first start of all makes the first one.
+    /// Reads the keys; the first start of all makes the first one. Also lets the master key
+    /// wrap, now that it is seen to be the one that belongs to this database.
     ///
     /// # Errors
     ///
@@ -59,6 +60,7 @@ impl Signer {
     pub async fn open(db: &Db, secrets: &Secrets) -> anyhow::Result<Self> {
         let mut tx = db.begin().await?;
         lock(&mut tx).await?;
+        secrets::store::register(&mut tx, &secrets.key_id()).await?;
         if living(&mut tx).await?.is_empty() {
             insert(&mut tx, secrets).await?;
         }
@@ -179,8 +181,8 @@ from_row!(KeyRow, |row| Self {
 
 const LIVING: &str = "SELECT kid, public_jwk, wrapped_private, created_us FROM signing_keys \
      WHERE retired_us IS NULL ORDER BY created_us DESC, kid";
-const INSERT: &str = "INSERT INTO signing_keys (kid, public_jwk, wrapped_private, created_us) \
-     VALUES ($1, $2, $3, $4)";
+const INSERT: &str = "INSERT INTO signing_keys \
+     (kid, public_jwk, wrapped_private, created_us, key_id) VALUES ($1, $2, $3, $4, $5)";
 const RETIRE: &str = "UPDATE signing_keys SET retired_us = $2 WHERE kid = $1";
 const LOCK: &str = "LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE";
 
@@ -210,8 +212,8 @@ async fn insert(tx: &mut Tx, secrets: &Secrets) -> anyhow::Result<()> {
     let wrapped = secrets.wrap(PURPOSE, private.as_ref())?;
     let now = tx.now_us().await?;
     on!(tx, |db| {
-        let insert = sqlx::query(INSERT).bind(&kid).bind(&public).bind(&wrapped).bind(now);
-        insert.execute(db).await.map(drop)
+        let insert = sqlx::query(INSERT).bind(&kid).bind(&public).bind(&wrapped.bytes).bind(now);
+        insert.bind(&wrapped.key_id).execute(db).await.map(drop)
     })?;
     info!(kid, "made a signing key");
     Ok(())

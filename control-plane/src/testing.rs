@@ -18,12 +18,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use ulid::Ulid;
 
+use tempfile::TempDir;
+
 use crate::{
     agents, api,
     app::{App, Parts},
     config::Config,
     db::{Db, Tx, on},
-    keys, rate_limits,
+    keys,
+    profiles::objects::Objects,
+    rate_limits,
     secrets::Secrets,
     sessions::{self, SessionRow, store},
     signing::Signer,
@@ -99,6 +103,7 @@ pub(crate) fn config(database_url: &str) -> Config {
         default_region: "local".parse().unwrap(),
         join_token: "join".to_owned(),
         rate_limit_per_minute: REQUESTS_PER_MINUTE,
+        object_store: None,
     }
 }
 
@@ -108,6 +113,8 @@ pub(crate) struct TestApp {
     pub app: App,
     pub workspace: WorkspaceId,
     pub key: Arc<str>,
+    /// With the master key, and the objects if there are any.
+    pub data: Arc<TempDir>,
     router: Router,
 }
 
@@ -115,17 +122,25 @@ impl TestApp {
     async fn start(url: &str) -> Self {
         let db = Db::open(url).await.unwrap();
         let key = workspaces::bootstrap(&db).await.unwrap().unwrap();
-        Self::replica(db, url, key.into()).await
+        let data = Arc::new(tempfile::tempdir().unwrap());
+        Self::replica(db, url, key.into(), data, Objects::default()).await
     }
 
-    async fn replica(db: Db, url: &str, key: Arc<str>) -> Self {
-        let secrets = Secrets::for_tests();
+    async fn replica(
+        db: Db,
+        url: &str,
+        key: Arc<str>,
+        data: Arc<TempDir>,
+        objects: Objects,
+    ) -> Self {
+        let secrets = Secrets::open(data.path()).unwrap();
         let signer = Signer::open(&db, &secrets).await.unwrap();
-        let config = config(url);
+        let config = Config { data_dir: data.path().to_owned(), ..config(url) };
         let app = App::new(Parts {
             db,
             config,
             secrets,
+            objects,
             signer,
             hub: agents::Hub::default(),
             changes: sessions::changes::Changes::default(),
@@ -144,13 +159,19 @@ impl TestApp {
         let router = api::router(app.clone())
             .fallback(|| async { StatusCode::NOT_FOUND })
             .layer(middleware::from_fn_with_state(outermost, frame));
-        Self { app, workspace: workspace.parse().unwrap(), key, router }
+        Self { app, workspace: workspace.parse().unwrap(), key, data, router }
     }
 
     /// Another replica on the same database: it shares nothing else.
     pub async fn another(&self) -> Self {
+        self.with_objects(self.app.objects.clone()).await
+    }
+
+    /// Another replica, which keeps large contents elsewhere.
+    pub async fn with_objects(&self, objects: Objects) -> Self {
         let url = &self.app.config.database_url;
-        Self::replica(Db::open(url).await.unwrap(), url, Arc::clone(&self.key)).await
+        let (key, data) = (Arc::clone(&self.key), Arc::clone(&self.data));
+        Self::replica(Db::open(url).await.unwrap(), url, key, data, objects).await
     }
 
     pub async fn tx(&self) -> Tx {

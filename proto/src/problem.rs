@@ -162,6 +162,11 @@ impl Problem {
         &self.detail
     }
 
+    /// What exactly is wrong, if it is the request's content.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
     /// The problem behind an answer that something other than our handlers gave.
     fn of_status(status: StatusCode) -> Self {
         let (slug, detail) = match status {

@@ -1,11 +1,14 @@
 //! The service that agents attach to, and the streams that are open on this replica.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use proto::{
     agent::{FromAgent, FromHub, Hello, from_agent::Message, hub_server},
-    id::{AgentId, InstanceId, SessionId},
+    id::{AgentId, CaptureId, InstanceId, SessionId},
     session::EndReason,
 };
 use sha2::{Digest, Sha256};
@@ -20,10 +23,11 @@ use super::{
     messages,
     store::{self, Registration},
     stream::Stream,
+    told::Told,
 };
 use crate::{
     app::App,
-    sessions::{self, SessionRow},
+    sessions::{self, SessionRow, inputs::Inputs},
 };
 
 /// How long an agent may take to say hello.
@@ -48,9 +52,34 @@ pub(super) struct Open {
     /// Cancelled when the stream is to end.
     pub cut: CancellationToken,
     out: mpsc::Sender<Result<FromHub, Status>>,
+    told: Arc<Mutex<Told>>,
 }
 
 impl Open {
+    /// Tells the agent to run a session.
+    pub fn assign(&self, session: &SessionRow, inputs: &Inputs) {
+        self.told().assigned(session);
+        self.send(messages::assign(session, inputs));
+    }
+
+    /// Tells the agent of a session's deadline and keep-alive, unless it knows.
+    pub fn adjust(&self, session: &SessionRow) {
+        if self.told().adjusts(session) {
+            self.send(messages::adjust(session));
+        }
+    }
+
+    /// Asks the agent for a browser's storage state, unless it was asked.
+    pub fn capture(&self, capture: CaptureId, session: SessionId) {
+        if self.told().captures(capture) {
+            self.send(messages::capture(capture, session));
+        }
+    }
+
+    pub fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Queues a message. If there is no room for it the stream ends, and the agent's next
     /// hello mends what was lost.
     pub fn send(&self, message: FromHub) {
@@ -68,13 +97,23 @@ impl Open {
 
 impl Hub {
     /// Tells an agent to run a session.
-    pub fn assign(&self, agent: AgentId, session: &SessionRow) {
-        self.push(agent, || messages::assign(session));
+    pub fn assign(&self, agent: AgentId, session: &SessionRow, inputs: &Inputs) {
+        self.on(agent, |open| open.assign(session, inputs));
+    }
+
+    /// Tells an agent of a session's deadline and keep-alive.
+    pub fn adjust(&self, agent: AgentId, session: &SessionRow) {
+        self.on(agent, |open| open.adjust(session));
+    }
+
+    /// Asks an agent for the storage state of a session's browser.
+    pub fn capture(&self, agent: AgentId, capture: CaptureId, session: SessionId) {
+        self.on(agent, |open| open.capture(capture, session));
     }
 
     /// Tells an agent to end a session.
     pub fn release(&self, agent: AgentId, session: SessionId, reason: EndReason) {
-        self.push(agent, || messages::release(session, reason));
+        self.on(agent, |open| open.send(messages::release(session, reason)));
     }
 
     /// Tells every agent which keys sign connect tokens now.
@@ -84,9 +123,9 @@ impl Hub {
         }
     }
 
-    fn push(&self, agent: AgentId, message: impl FnOnce() -> FromHub) {
+    fn on(&self, agent: AgentId, push: impl FnOnce(&Open)) {
         if let Some(open) = self.open.get(&agent) {
-            open.send(message());
+            push(&open);
         }
     }
 
@@ -135,7 +174,8 @@ impl Service {
         info!(agent = %agent.id, region = %agent.region, epoch, capacity = agent.capacity, "agent attached");
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let cut = self.stop.child_token();
-        let open = Open { agent: agent.id, instance: agent.instance, epoch, cut, out };
+        let told = Arc::default();
+        let open = Open { agent: agent.id, instance: agent.instance, epoch, cut, out, told };
         // Before it takes pushes: the welcome comes first.
         open.send(messages::welcome(epoch, &self.app.signer.jwks()));
         open.send(messages::lease(0));

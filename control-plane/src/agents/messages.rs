@@ -3,16 +3,16 @@
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Acknowledge, Assign, FromHub, Hello, Lease, Release, SigningKeys, Welcome,
-        from_hub::Message,
+        Acknowledge, Adjust, Assign, Capture, FromHub, Hello, Lease, Proxy, Release, SigningKeys,
+        Welcome, from_hub::Message,
     },
-    id::SessionId,
+    id::{CaptureId, SessionId},
     session::EndReason,
 };
 use tonic::Status;
 
 use super::{HEARTBEAT, LEASE, store::Registration};
-use crate::sessions::SessionRow;
+use crate::sessions::{SessionRow, inputs::Inputs};
 
 /// Most sessions at once that an agent may claim to have room for.
 const LARGEST_CAPACITY: u32 = 10_000;
@@ -64,7 +64,9 @@ pub(super) fn lease(sequence: u64) -> FromHub {
     from_hub(Message::Lease(Lease { sequence, valid_ms }))
 }
 
-pub(super) fn assign(session: &SessionRow) -> FromHub {
+pub(super) fn assign(session: &SessionRow, inputs: &Inputs) -> FromHub {
+    let proxy = inputs.proxy.clone();
+    let storage_state = inputs.storage_state.as_ref();
     from_hub(Message::Assign(Assign {
         session_id: session.id.to_string(),
         workspace_id: session.workspace_id.to_string(),
@@ -74,8 +76,27 @@ pub(super) fn assign(session: &SessionRow) -> FromHub {
         viewport_height: session.viewport.height,
         user_agent: session.user_agent.clone(),
         traceparent: session.traceparent.clone(),
-        ..Assign::default()
+        proxy: proxy.map(|proxy| Proxy {
+            url: proxy.url,
+            username: proxy.username,
+            password: proxy.password,
+        }),
+        storage_state: storage_state.map(|state| state.get().into()).unwrap_or_default(),
+        keepalives: session.keepalives,
     }))
+}
+
+pub(super) fn adjust(session: &SessionRow) -> FromHub {
+    from_hub(Message::Adjust(Adjust {
+        session_id: session.id.to_string(),
+        expires_ms: session.expires_us / 1_000,
+        keepalives: session.keepalives,
+    }))
+}
+
+pub(super) fn capture(capture: CaptureId, session: SessionId) -> FromHub {
+    let (capture_id, session_id) = (capture.to_string(), session.to_string());
+    from_hub(Message::Capture(Capture { capture_id, session_id }))
 }
 
 pub(super) fn release(session: SessionId, reason: EndReason) -> FromHub {

@@ -13,6 +13,7 @@ pub mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::time::Duration;
 

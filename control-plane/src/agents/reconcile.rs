@@ -7,12 +7,15 @@ use proto::{
     id::{AgentId, SessionId},
     session::{EndReason, SessionStatus},
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{hub::Open, messages};
 use crate::{
     app::App,
-    sessions::{self, SessionRow},
+    sessions::{
+        self, SessionRow, captures,
+        inputs::{self, Inputs},
+    },
 };
 
 /// Goes through all that an agent says it runs, then through all that it should run.
@@ -38,7 +41,7 @@ pub(super) async fn hello(
         match session.status {
             // It was assigned while there was no stream.
             SessionStatus::Queued | SessionStatus::Provisioning => {
-                stream.send(messages::assign(&session));
+                assign(app, stream, &session).await?;
             }
             // Its browser is gone: with a former run of the agent, or for good.
             _ => {
@@ -54,13 +57,44 @@ pub(super) async fn hello(
 
 /// Repeats what the database wants of an agent and what may not have reached it.
 pub(super) async fn repeat(app: &App, stream: &Open) -> sqlx::Result<()> {
-    for session in held(app, stream.agent).await? {
+    let held = held(app, stream.agent).await?;
+    for session in &held {
         match session.status {
             SessionStatus::Queued | SessionStatus::Provisioning => {
-                stream.send(messages::assign(&session));
+                assign(app, stream, session).await?;
+                stream.adjust(session);
             }
-            SessionStatus::Running => (),
-            _ => stream.send(messages::release(session.id, end_of(&session))),
+            SessionStatus::Running => stream.adjust(session),
+            _ => stream.send(messages::release(session.id, end_of(session))),
+        }
+    }
+    let asked = captures::asked_of(&mut app.db.read().await?, stream.agent).await?;
+    for (capture, session) in &asked {
+        stream.capture(*capture, *session);
+    }
+    stream.told().keep(&held, &asked);
+    Ok(())
+}
+
+/// Tells the agent to run a session, with all that its launch needs.
+async fn assign(app: &App, stream: &Open, session: &SessionRow) -> sqlx::Result<()> {
+    if !session.has_inputs {
+        stream.assign(session, &Inputs::default());
+        return Ok(());
+    }
+    if !stream.told().is_due(session) {
+        return Ok(());
+    }
+    let sealed = inputs::get(&mut app.db.read().await?, session.id).await?;
+    // Without them it has come to run or ended meanwhile. It is never launched without.
+    let Some(sealed) = sealed else { return Ok(()) };
+    match sealed.open(&app.secrets) {
+        Ok(inputs) => stream.assign(session, &inputs),
+        Err(error) => {
+            error!(session = %session.id, ?error, "no launch inputs");
+            let detail = "what it was to begin with cannot be decrypted";
+            let reason = EndReason::LaunchFailed;
+            sessions::ended(app, stream.agent, session.id, reason, detail).await?;
         }
     }
     Ok(())

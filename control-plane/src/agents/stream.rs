@@ -9,7 +9,9 @@ use std::{
 };
 
 use proto::{
-    agent::{Ended, FromAgent, Heartbeat, SessionReport, SessionUsage, from_agent::Message},
+    agent::{
+        Captured, Ended, FromAgent, Heartbeat, SessionReport, SessionUsage, from_agent::Message,
+    },
     id::SessionId,
 };
 use tokio::{
@@ -47,6 +49,7 @@ enum Report {
     Running(SessionId),
     Ended(SessionId, Ended),
     Usage(Vec<SessionUsage>),
+    Captured(Captured),
 }
 
 impl Stream {
@@ -121,7 +124,11 @@ impl Stream {
                 }
             }
             Message::Usage(usage) => lanes.add_usage(usage.sessions).await,
-            Message::Captured(_) => (),
+            Message::Captured(captured) => {
+                if let Ok(id) = captured.session_id.parse() {
+                    lanes.add(id, Report::Captured(captured)).await;
+                }
+            }
             Message::Hello(_) => {
                 self.open.refuse(Status::failed_precondition("hello comes once"));
                 return Some(End::Broke);
@@ -229,6 +236,9 @@ async fn work_off(app: App, stream: Open, mut reports: mpsc::Receiver<Report>) {
             Report::Running(id) => reconcile::running(&app, &stream, id).await,
             Report::Ended(id, ended) => reconcile::ended(&app, &stream, id, &ended).await,
             Report::Usage(usage) => sessions::usage(&app, stream.agent, &usage).await,
+            Report::Captured(captured) => {
+                sessions::captures::captured(&app, stream.agent, captured).await
+            }
         };
         if let Err(error) = recorded {
             // Nothing is lost: the agent repeats it, or is asked again by the next look.

@@ -32,6 +32,11 @@ migrations! {
     7 "0007_signing_keys"
     8 "0008_audit"
     9 "0009_outbox"
+    10 "0010_launch_fields"
+    11 "0011_master_keys"
+    12 "0012_session_inputs"
+    13 "0013_profiles"
+    14 "0014_captures"
     30 "0030_rate_limits"
 }
 

@@ -114,6 +114,8 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is deleted is overwritten: it may have been a profile.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY)
             .create_if_missing(true);
         let lock = lock_file(path).await?;

@@ -4,7 +4,7 @@ use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, audit, keys, outbox, rate_limits, regions, sessions, signing,
+    agents, audit, keys, outbox, profiles, rate_limits, regions, secrets, sessions, signing,
     testing::{TestApp, on_both_databases},
     workspaces,
 };
@@ -17,9 +17,14 @@ fn texts() -> [Vec<&'static str>; 3] {
             audit::COMMON,
             keys::store::COMMON,
             outbox::COMMON,
+            profiles::store::COMMON,
             rate_limits::store::COMMON,
             regions::COMMON,
+            &secrets::texts(),
+            secrets::store::COMMON,
             sessions::idempotency::COMMON,
+            sessions::captures::COMMON,
+            sessions::inputs::COMMON,
             sessions::store::COMMON,
             signing::COMMON,
             workspaces::COMMON,

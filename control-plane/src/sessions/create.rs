@@ -4,7 +4,7 @@
 //! and idempotency record are one transaction. Once that is committed the session no longer
 //! needs its request: agent and store bring it up, whoever still listens.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -13,13 +13,12 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use proto::{
-    id::{SessionId, WorkspaceId},
+    id::{AgentId, SessionId, WorkspaceId},
     problem::Problem,
     region::Region,
     session::SessionStatus,
 };
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 use utoipa::ToSchema;
@@ -28,20 +27,24 @@ use super::{
     NewSession, SessionRow, Viewport,
     changes::Watch,
     idempotency,
+    inputs::{self, Inputs, Ready},
     object::{RuntimeKind, Session},
     prefer::Prefer,
     queue::Head,
-    store, validate,
+    store, traceparent, validate,
 };
 use crate::{
     agents,
     api::{BodyFailure, Failure, NoCapacity},
     app::App,
+    audit::{self, Actor, Deed},
+    db::Tx,
     error::Error,
     keys::{Caller, Write},
     regions,
-    request::{Body, CREATE_LIMIT, Query},
+    request::{CREATE_LIMIT, Query, WrittenBody},
     scheduling,
+    storage_state::schema::StorageState,
 };
 
 /// How often a waiting create looks at the store without having been woken.
@@ -72,11 +75,48 @@ pub struct CreateSession {
     /// Instead of the browser's own; visible ASCII.
     #[schema(max_length = 512, min_length = 1, pattern = "^[ -~]*[!-~][ -~]*$")]
     user_agent: Option<String>,
+    /// Where the browser's traffic goes instead of straight out.
+    proxy: Option<CreateProxy>,
+    /// A profile whose storage state the browser begins with.
+    #[schema(example = "01KAW4D2T7R9V3X5Z8B6C1F4GH")]
+    profile_id: Option<String>,
+    /// The storage state that the browser begins with, of at most 5 MiB. Together with
+    /// `profile_id` it is laid over the profile's: cookies, items and databases that both have
+    /// are taken from here.
+    storage_state: Option<StorageState>,
     /// Your own marks, at most 32. Keys have at most 63 letters, digits, dots, slashes,
     /// hyphens and underscores and begin with a letter or digit; values have at most 256
     /// characters.
     #[schema(example = json!({"team": "search"}))]
     labels: Option<BTreeMap<String, String>>,
+    /// Recordings do not exist yet: `enabled` can only be `false`.
+    recording: Option<CreateRecording>,
+}
+
+/// An upstream proxy. Its credentials are never shown again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described, for the OpenAPI document; `proxy` reads it")]
+pub struct CreateProxy {
+    /// `http://`, `https://` or `socks5://`, a host, and a port if it is not 80, 443 or 1080.
+    /// It may hold the credentials.
+    #[schema(example = "http://proxy.example:3128")]
+    url: String,
+    /// Not if the URL holds credentials.
+    #[schema(min_length = 1, max_length = 255)]
+    username: Option<String>,
+    /// Only with a user name.
+    #[schema(min_length = 1, max_length = 2048)]
+    password: Option<String>,
+}
+
+/// Whether the session is to be recorded.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
+pub struct CreateRecording {
+    #[schema(default = false, example = false)]
+    enabled: Option<bool>,
 }
 
 /// Create a session
@@ -112,13 +152,13 @@ pub async fn handler(
     caller: Caller<Write>,
     query: Query,
     headers: HeaderMap,
-    Body(body): Body<CREATE_LIMIT>,
+    body: WrittenBody<CREATE_LIMIT>,
 ) -> Result<Response, Problem> {
     query.allow_none()?;
     let key = idempotency::key(&headers)?;
     let prefer = Prefer::of(&headers);
-    let request = Request::read(&app, caller.workspace, key, &body, prefer, &headers)?;
-    let (created, Seen { row, now_us }) = create(&app, &request, prefer.respond_async).await?;
+    let mut request = Request::read(&app, caller, key, &body, prefer, &headers)?;
+    let (created, Seen { row, now_us }) = create(&app, &mut request, prefer.respond_async).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("/v1/sessions/{}", row.id));
     let mut response = (status, Json(Session::of(&app, row, now_us))).into_response();
@@ -135,11 +175,14 @@ pub async fn handler(
 /// A create that was understood.
 struct Request {
     workspace: WorkspaceId,
+    actor: Actor,
     key: String,
     fingerprint: Vec<u8>,
     /// `Err` for a name that no region can have.
     region: Result<Region, String>,
     session: NewSession,
+    /// What its launch needs beside its row, once that has been put together.
+    inputs: Option<Arc<Ready>>,
     traceparent: String,
     arrived: Instant,
     /// How long it waits for a slot.
@@ -149,25 +192,27 @@ struct Request {
 impl Request {
     fn read(
         app: &App,
-        workspace: WorkspaceId,
+        caller: Caller<Write>,
         key: String,
-        body: &Value,
+        body: &WrittenBody<CREATE_LIMIT>,
         prefer: Prefer,
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
-        let validate::Create { region, session } = validate::create(body)?;
+        let validate::Create { region, session } = validate::create(&body.value, &body.text)?;
         let region = match region {
             None => Ok(app.config.default_region.clone()),
             Some(name) => name.parse().map_err(|_| name),
         };
         let lifetime = Duration::from_secs(session.timeout_seconds.into());
         Ok(Self {
-            workspace,
+            workspace: caller.workspace,
+            actor: caller.actor,
             key,
-            fingerprint: idempotency::fingerprint(body),
+            fingerprint: idempotency::fingerprint(&body.value),
             region,
             session,
-            traceparent: traceparent(headers).unwrap_or_default(),
+            inputs: None,
+            traceparent: traceparent::of(headers).unwrap_or_default(),
             arrived: Instant::now(),
             patience: prefer.wait().min(lifetime),
         })
@@ -178,30 +223,12 @@ impl Request {
     }
 }
 
-/// The request's place in a W3C trace, if it names a valid one.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let parts: Vec<_> = text.split('-').collect();
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let zero = |part: &str| part.bytes().all(|c| c == b'0');
-    match parts.as_slice() {
-        ["00", trace, parent, flags]
-            if hex(trace, 32)
-                && hex(parent, 16)
-                && hex(flags, 2)
-                && !zero(trace)
-                && !zero(parent) =>
-        {
-            Some(text.to_owned())
-        }
-        _ => None,
-    }
-}
-
 /// Makes the session, or finds the one that the key stands for. Says which of the two.
-async fn create(app: &App, request: &Request, respond_async: bool) -> Result<(bool, Seen), Error> {
+async fn create(
+    app: &App,
+    request: &mut Request,
+    respond_async: bool,
+) -> Result<(bool, Seen), Error> {
     let reserved = {
         let _turn = app.turns.take(request.workspace, &request.key).await;
         reserve(app, request).await?
@@ -235,7 +262,16 @@ enum Reserved {
 }
 
 /// Gets a slot, waiting for one if need be.
-async fn reserve(app: &App, request: &Request) -> Result<Reserved, Error> {
+async fn reserve(app: &App, request: &mut Request) -> Result<Reserved, Error> {
+    if request.session.has_inputs() {
+        // What the key stands for counts before what has become of a profile.
+        if let Some(reserved) = attempt(app, request, false).await? {
+            return Ok(reserved);
+        }
+        let inputs = inputs::prepare(app, request.workspace, &request.session).await?;
+        request.inputs = inputs.map(Arc::new);
+    }
+    let request = &*request;
     let waiting = request.region.as_ref().is_ok_and(|region| app.queue.is_waiting(region));
     if let Some(reserved) = attempt(app, request, !waiting).await? {
         return Ok(reserved);
@@ -303,34 +339,60 @@ async fn attempt(app: &App, request: &Request, may_place: bool) -> Result<Option
         let agents = agents::store::lock_with_room(&mut tx, region).await?;
         let Some(agent) = scheduling::place(&agents) else { return Ok(None) };
         let now_us = tx.now_us().await?;
-        let waited_us = i64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(0);
-        let placed = store::Placed {
-            workspace: request.workspace,
-            region,
-            agent,
-            // In whole milliseconds, as callers see it, so that filters by time are exact.
-            created_us: (now_us - waited_us) / 1000 * 1000,
-            traceparent: &request.traceparent,
-        };
-        let row = store::insert(&mut tx, &placed, &request.session).await?;
-        let (key, fingerprint) = (&request.key, &request.fingerprint);
-        if !idempotency::record(&mut tx, request.workspace, key, fingerprint, row.id).await? {
+        let Some(row) = record(app, &mut tx, request, region, agent).await? else {
             // Another replica was faster with this key: take what it made.
             continue;
-        }
+        };
         // In a task of its own: when the caller leaves now, the agent still hears of it.
         let launch = app.tasks.spawn({
-            let app = app.clone();
+            let (app, inputs) = (app.clone(), request.inputs.clone());
             async move {
                 let watch = app.changes.watch(row.id);
                 tx.commit().await?;
                 info!(session = %row.id, %agent, region = %row.region, "placed");
-                app.hub.assign(agent, &row);
+                let none = Inputs::default();
+                app.hub.assign(agent, &row, inputs.as_ref().map_or(&none, |ready| &ready.inputs));
                 Ok::<_, Error>(Reserved::New(Box::new(Seen { row, now_us }), watch))
             }
         });
         return launch.await.map_err(anyhow::Error::from)?.map(Some);
     }
+}
+
+/// The session, its events, its key, and what its launch needs. `None` when the key is taken.
+async fn record(
+    app: &App,
+    tx: &mut Tx,
+    request: &Request,
+    region: &Region,
+    agent: AgentId,
+) -> Result<Option<SessionRow>, Error> {
+    let now_us = tx.now_us().await?;
+    let waited_us = i64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(0);
+    let placed = store::Placed {
+        workspace: request.workspace,
+        region,
+        agent,
+        // In whole milliseconds, as callers see it, so that filters by time are exact.
+        created_us: (now_us - waited_us) / 1000 * 1000,
+        traceparent: &request.traceparent,
+    };
+    let row = store::insert(tx, &placed, &request.session).await?;
+    let (key, fingerprint) = (&request.key, &request.fingerprint);
+    if !idempotency::record(tx, request.workspace, key, fingerprint, row.id).await? {
+        return Ok(None);
+    }
+    if let Some(inputs) = &request.inputs {
+        inputs::insert(tx, &app.secrets, row.id, inputs).await?;
+    }
+    let deed = Deed {
+        action: "session.create",
+        target_kind: "session",
+        target_id: &row.id.to_string(),
+        detail: &[("region", region.as_str().into())],
+    };
+    audit::record(tx, request.workspace, &request.actor, deed).await?;
+    Ok(Some(row))
 }
 
 /// Waits until the session runs or is over. `seen` is what is known of it so far.
@@ -360,30 +422,4 @@ async fn look(app: &App, id: SessionId) -> Result<Seen, Error> {
     let mut tx = app.db.read().await?;
     let row = store::get(&mut tx, id).await?.ok_or(Error::NoSuchSession)?;
     Ok(Seen { row, now_us: tx.now_us().await? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_valid_traceparent_is_carried_on() {
-        let of = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("traceparent", text.parse().unwrap());
-            traceparent(&headers)
-        };
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(of(good).as_deref(), Some(good));
-        for bad in [
-            "",
-            "00",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        ] {
-            assert_eq!(of(bad), None, "{bad}");
-        }
-    }
 }

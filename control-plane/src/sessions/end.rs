@@ -21,6 +21,7 @@ use super::{get::named, object::Session, store, validate};
 use crate::{
     api::{BodyFailure, Failure, NoSuchSession},
     app::App,
+    audit::{self, Actor, Deed},
     error::Error,
     keys::{Caller, Write},
     request::{Body, Query},
@@ -81,7 +82,8 @@ pub async fn delete(
     query: Query,
 ) -> Result<StatusCode, Problem> {
     query.allow_none()?;
-    release(&app, caller.workspace, named(&id)?).await?;
+    let (id, reason) = (named(&id)?, EndReason::Released);
+    end(&app, caller.workspace, &caller.actor, id, reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -112,7 +114,7 @@ pub async fn patch(
     let id = named(&id)?;
     match validate::change(&body)? {
         validate::Change::Release => {
-            release(&app, caller.workspace, id).await?;
+            end(&app, caller.workspace, &caller.actor, id, EndReason::Released).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         validate::Change::Labels(labels) => {
@@ -122,22 +124,40 @@ pub async fn patch(
     }
 }
 
-/// Ends a session because its workspace wants so. One that is over stays as it is.
-pub async fn release(app: &App, workspace: WorkspaceId, id: SessionId) -> Result<(), Error> {
+/// Ends a session because its workspace wants so. One that is over stays as it is, but a
+/// browser that is not yet gone is told again, of whatever is more urgent.
+pub async fn end(
+    app: &App,
+    workspace: WorkspaceId,
+    actor: &Actor,
+    id: SessionId,
+    reason: EndReason,
+) -> Result<(), Error> {
     let mut tx = app.db.begin().await?;
     let Some(session) = store::get_in(&mut tx, workspace, id).await? else {
         return Err(Error::NoSuchSession);
     };
-    let ended = store::end(&mut tx, id, EndReason::Released, None).await?;
+    let ended = store::end(&mut tx, id, reason, None).await?;
+    if ended.is_some() {
+        let forced = reason == EndReason::ForceStopped;
+        let deed = Deed {
+            action: if forced { "session.force_stop" } else { "session.release" },
+            target_kind: "session",
+            target_id: &id.to_string(),
+            detail: &[],
+        };
+        audit::record(&mut tx, workspace, actor, deed).await?;
+    }
     tx.commit().await?;
     if let Some(agent) = session.agent_id
         && session.slot_held
     {
-        let reason = session.reason.map_or(EndReason::Released, |reason| reason.code);
-        app.hub.release(agent, id, reason);
+        let known = session.reason.map(|reason| reason.code);
+        let forced = reason == EndReason::ForceStopped;
+        app.hub.release(agent, id, known.filter(|_| !forced).unwrap_or(reason));
     }
     if ended.is_some() {
-        info!(session = %id, "released");
+        info!(session = %id, %reason, "ended by request");
         app.changes.wake(id);
     }
     Ok(())

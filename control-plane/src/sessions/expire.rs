@@ -1,5 +1,5 @@
-//! Ends sessions whose deadline has passed, and deletes idempotency keys, news and counts of
-//! requests whose time is over.
+//! Ends sessions whose deadline has passed, and deletes idempotency keys, news, captures and
+//! counts of requests whose time is over.
 //! Takes no input: it reads what to do from the database, so a restart or a second replica
 //! does no harm.
 
@@ -10,7 +10,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{SessionRow, idempotency, store};
+use super::{SessionRow, captures, idempotency, store};
 use crate::{app::App, outbox, rate_limits};
 
 /// How late a session may end.
@@ -65,5 +65,6 @@ async fn sweep(app: &App) -> sqlx::Result<()> {
     idempotency::purge(&mut tx).await?;
     outbox::forget_old(&mut tx).await?;
     rate_limits::store::forget_old(&mut tx).await?;
+    captures::forget_stale(&mut tx).await?;
     tx.commit().await
 }

@@ -203,12 +203,12 @@ impl Wanted {
     }
 }
 
-fn time(text: &str) -> Result<i64, &'static str> {
+pub(crate) fn time(text: &str) -> Result<i64, &'static str> {
     let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must be an RFC 3339 time")?;
     i64::try_from(time.unix_timestamp_nanos() / 1000).map_err(|_| "is out of range")
 }
 
-fn refusal(errors: Vec<FieldError>) -> Problem {
+pub(crate) fn refusal(errors: Vec<FieldError>) -> Problem {
     let all: Vec<_> =
         errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
     Problem::malformed(all.join("; ")).with_errors(errors)

@@ -11,21 +11,28 @@
 //! [`store::end`], each with its event in the same transaction. A session that is over may
 //! still hold its slot: the slot is free when its agent has said that the browser is gone.
 
+pub mod captures;
 pub mod changes;
 mod connect_url;
 pub mod create;
 pub mod end;
 pub mod events;
 pub mod expire;
+pub mod force_stop;
 pub mod get;
 pub mod idempotency;
+pub mod inputs;
+pub mod keepalive;
 pub mod list;
 pub mod object;
 pub mod prefer;
+pub mod proxy;
 pub mod queue;
 mod reports;
+pub mod save_profile;
 pub mod store;
-mod validate;
+mod traceparent;
+pub(crate) mod validate;
 
 #[cfg(test)]
 mod tests;
@@ -33,13 +40,15 @@ mod tests;
 use std::collections::BTreeMap;
 
 use proto::{
-    id::{AgentId, SessionId, WorkspaceId},
+    id::{AgentId, ProfileId, SessionId, WorkspaceId},
     region::Region,
     session::{EndReason, SessionStatus},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::storage_state::StorageState;
+use proxy::Upstream;
 pub use reports::{Lost, ended, lost, lost_in, started, usage};
 
 /// The size of a page's visible part.
@@ -65,8 +74,21 @@ pub struct NewSession {
     pub viewport: Viewport,
     /// Instead of the browser's own.
     pub user_agent: Option<String>,
+    /// Where its traffic goes instead of straight out.
+    pub proxy: Option<Upstream>,
+    /// Whose content its browser begins with.
+    pub profile_id: Option<ProfileId>,
+    /// What its browser begins with, over the profile.
+    pub storage_state: Option<StorageState>,
     /// The caller's own marks.
     pub labels: BTreeMap<String, String>,
+}
+
+impl NewSession {
+    /// Whether its launch needs more than its row says.
+    pub fn has_inputs(&self) -> bool {
+        self.proxy.is_some() || self.profile_id.is_some() || self.storage_state.is_some()
+    }
 }
 
 /// Why a session ended.
@@ -92,6 +114,13 @@ pub struct SessionRow {
     pub keep_alive_seconds: u32,
     pub viewport: Viewport,
     pub user_agent: Option<String>,
+    /// Without credentials.
+    pub proxy_url: Option<String>,
+    pub profile_id: Option<ProfileId>,
+    /// Whether its launch needs [`inputs`].
+    pub has_inputs: bool,
+    /// How often its keep-alive was restarted.
+    pub keepalives: u64,
     pub labels: BTreeMap<String, String>,
     pub traceparent: String,
     /// Agents that failed to launch its browser.
@@ -106,6 +135,7 @@ pub struct SessionRow {
     pub cdp_messages: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub egress_bytes: u64,
     /// Where its agent takes clients.
     pub data_plane_url: Option<String>,
 }

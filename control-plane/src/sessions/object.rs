@@ -184,8 +184,8 @@ impl Session {
             keep_alive_seconds: row.keep_alive_seconds,
             viewport: row.viewport,
             user_agent: row.user_agent,
-            proxy: None,
-            profile_id: None,
+            proxy: row.proxy_url.map(|url| Proxy { url }),
+            profile_id: row.profile_id.map(|profile| profile.to_string()),
             labels: row.labels,
             recording: Recording { enabled: false },
             created_at: rfc3339(row.created_us),
@@ -198,7 +198,7 @@ impl Session {
                 cdp_messages: row.cdp_messages,
                 bytes_in: row.bytes_in,
                 bytes_out: row.bytes_out,
-                egress_bytes: 0,
+                egress_bytes: row.egress_bytes,
             },
         }
     }

@@ -7,9 +7,13 @@ use proto::{
     region::Region,
     session::{EndReason, SessionStatus},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{SessionRow, idempotency, store};
+use super::{
+    SessionRow, idempotency,
+    inputs::{self, Sealed},
+    store,
+};
 use crate::{agents, app::App, db::Tx, scheduling};
 
 /// The browser is up: PROVISIONING becomes RUNNING.
@@ -91,8 +95,8 @@ enum Fate {
     /// It was over already.
     Known,
     Ended(EndReason),
-    /// Another agent launches it.
-    Moved(Box<SessionRow>, AgentId),
+    /// Another agent launches it, with its inputs if it has any.
+    Moved(Box<SessionRow>, AgentId, Option<Sealed>),
 }
 
 impl Gone {
@@ -100,9 +104,13 @@ impl Gone {
         match self.fate {
             Fate::Known => (),
             Fate::Ended(reason) => info!(session = %self.id, %reason, "ended"),
-            Fate::Moved(session, agent) => {
+            Fate::Moved(session, agent, sealed) => {
                 info!(session = %self.id, %agent, "launch goes to another agent");
-                app.hub.assign(agent, &session);
+                match sealed.map(|sealed| sealed.open(&app.secrets)).transpose() {
+                    Ok(inputs) => app.hub.assign(agent, &session, &inputs.unwrap_or_default()),
+                    // The agent's stream comes to it soon, and ends the session.
+                    Err(error) => error!(session = %self.id, ?error, "no launch inputs"),
+                }
             }
         }
         app.changes.wake(self.id);
@@ -143,7 +151,12 @@ async fn elsewhere(tx: &mut Tx, session: &SessionRow) -> sqlx::Result<Option<Fat
     agents.retain(|agent| !tried.contains(&agent.id));
     let Some(agent) = scheduling::place(&agents) else { return Ok(None) };
     let moved = store::move_to(tx, session.id, agent, &tried).await?;
-    Ok(moved.map(|session| Fate::Moved(Box::new(session), agent)))
+    let Some(session) = moved else { return Ok(None) };
+    let sealed = match session.has_inputs {
+        true => inputs::get(tx, session.id).await?,
+        false => None,
+    };
+    Ok(Some(Fate::Moved(Box::new(session), agent, sealed)))
 }
 
 /// Records what an agent says that its sessions have used.
@@ -156,6 +169,7 @@ pub async fn usage(app: &App, agent: AgentId, used: &[SessionUsage]) -> sqlx::Re
             cdp_messages: session.cdp_messages,
             bytes_in: session.bytes_in,
             bytes_out: session.bytes_out,
+            egress_bytes: session.egress_bytes,
         };
         store::record_usage(&mut tx, id, agent, &usage).await?;
     }

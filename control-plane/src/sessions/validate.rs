@@ -4,21 +4,27 @@
 
 use std::collections::BTreeMap;
 
-use proto::problem::{FieldError, Problem, Slug};
+use proto::{
+    id::ProfileId,
+    problem::{FieldError, Problem, Slug},
+};
 use serde_json::Value;
 
-use super::{NewSession, Viewport};
-use crate::error::fault;
+use super::{NewSession, Viewport, proxy, save_profile::Target, store::LONGEST_SECONDS};
+use crate::{error::fault, profiles, storage_state};
 
 /// Bounds of a number, both included.
 type Bounds = std::ops::RangeInclusive<u32>;
-const TIMEOUT_SECONDS: Bounds = 5..=86_400;
+const TIMEOUT_SECONDS: Bounds = 5..=LONGEST_SECONDS;
 const KEEP_ALIVE_SECONDS: Bounds = 0..=3_600;
+const EXTEND_SECONDS: Bounds = 1..=86_400;
 const VIEWPORT: Bounds = 100..=7_680;
 const USER_AGENT_MAX: usize = 512;
 const LABELS_MAX: usize = 32;
 const LABEL_KEY_MAX: usize = 63;
 const LABEL_VALUE_MAX: usize = 256;
+/// Most faults that are told of one body.
+const FAULTS_MAX: usize = 100;
 
 /// The body of a create. Whether the region exists is for the store to say.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,8 +44,8 @@ pub enum Change {
     Labels(BTreeMap<String, String>),
 }
 
-/// Reads the body of `POST /v1/sessions`.
-pub fn create(body: &Value) -> Result<Create, Problem> {
+/// Reads the body of `POST /v1/sessions`. `text` is how it was written.
+pub fn create(body: &Value, text: &[u8]) -> Result<Create, Problem> {
     let mut faults = Faults::default();
     let mut body = Object::read(body, "", &mut faults);
     let region = body.take("region").and_then(|region| {
@@ -54,16 +60,13 @@ pub fn create(body: &Value) -> Result<Create, Problem> {
         keep_alive_seconds: body.number("keep_alive_seconds", KEEP_ALIVE_SECONDS, Some(0)),
         viewport: viewport(&mut body),
         user_agent: user_agent(&mut body),
+        proxy: proxy::take(&mut body),
+        profile_id: profile_id(&mut body),
+        storage_state: storage_state::take(&mut body, text),
         labels: labels(&mut body),
     };
     runtime_kind(&mut body);
     recording(&mut body);
-    profile_id(&mut body);
-    for later in ["proxy", "storage_state"] {
-        if body.take(later).is_some() {
-            body.invalid(later, "is not yet supported");
-        }
-    }
     body.close();
     faults.settle(Create { region, session })
 }
@@ -83,6 +86,30 @@ pub fn change(body: &Value) -> Result<Change, Problem> {
     }
     body.close();
     faults.settle(if labelled { Change::Labels(labels) } else { Change::Release })
+}
+
+/// Reads the body of `POST /v1/sessions/{id}/keepalive`: by how much to move the deadline.
+pub fn keepalive(body: &Value) -> Result<u32, Problem> {
+    let mut faults = Faults::default();
+    let mut body = Object::read(body, "", &mut faults);
+    let given = body.has("extend_seconds");
+    let extend_seconds = body.number("extend_seconds", EXTEND_SECONDS, Some(0));
+    body.close();
+    faults.settle(if given { extend_seconds } else { 0 })
+}
+
+/// Reads the body of `POST /v1/sessions/{id}/save-profile`.
+pub fn save_profile(body: &Value) -> Result<Target, Problem> {
+    let mut faults = Faults::default();
+    let mut body = Object::read(body, "", &mut faults);
+    let named = body.has("name");
+    if named == body.has("profile_id") && body.is_object {
+        body.faults.invalid.push(fault("", "exactly one of name and profile_id must be given"));
+    }
+    let name = if named { profiles::name(&mut body) } else { String::new() };
+    let profile = profile_id(&mut body);
+    body.close();
+    faults.settle(profile.map_or(Target::New(name), Target::Known))
 }
 
 /// Whether a label may have this key.
@@ -147,11 +174,11 @@ fn runtime_kind(body: &mut Object<'_, '_>) {
     let Some(kind) = body.take("runtime_kind") else { return };
     match kind.as_str() {
         Some("chromium") => (),
-        Some(_) => {
+        Some("rda") => {
             body.invalid("runtime_kind", "this server runs only \"chromium\"");
             body.faults.special = Some(Slug::UnsupportedRuntime);
         }
-        None => body.invalid("runtime_kind", "must be a string"),
+        _ => body.invalid("runtime_kind", "must be \"chromium\" or \"rda\""),
     }
 }
 
@@ -165,19 +192,22 @@ fn recording(body: &mut Object<'_, '_>) {
     recording.close();
 }
 
-fn profile_id(body: &mut Object<'_, '_>) {
-    let Some(profile) = body.take("profile_id") else { return };
-    if profile.is_string() {
+/// Whether the profile exists is for the store to say, but what is no id names none.
+pub(crate) fn profile_id(body: &mut Object<'_, '_>) -> Option<ProfileId> {
+    let profile = body.take("profile_id")?;
+    let id = profile.as_str().and_then(|id| id.parse().ok());
+    if id.is_none() && profile.is_string() {
         body.invalid("profile_id", "the workspace has no profile with this id");
         body.faults.special = Some(Slug::UnknownProfile);
-    } else {
+    } else if id.is_none() {
         body.invalid("profile_id", "must be a string");
     }
+    id
 }
 
 /// What is wrong with a body.
 #[derive(Default)]
-struct Faults {
+pub(crate) struct Faults {
     unknown: Vec<FieldError>,
     invalid: Vec<FieldError>,
     /// A kind of problem of its own, if its fault is the only one.
@@ -185,21 +215,23 @@ struct Faults {
 }
 
 impl Faults {
-    fn settle<T>(self, good: T) -> Result<T, Problem> {
+    pub(crate) fn settle<T>(self, good: T) -> Result<T, Problem> {
         let malformed = !self.unknown.is_empty();
-        let errors = [self.unknown, self.invalid].concat();
+        let mut errors = [self.unknown, self.invalid].concat();
+        let count = errors.len();
+        errors.truncate(FAULTS_MAX);
         let detail = match errors.as_slice() {
             [] => return Ok(good),
             [only] if only.pointer.is_empty() => format!("the body {}", only.detail),
             [only] => format!("{}: {}", only.pointer, only.detail),
             several => {
                 let pointers: Vec<_> = several.iter().map(|fault| fault.pointer.as_str()).collect();
-                format!("{} faults, at {}", several.len(), pointers.join(", "))
+                format!("{count} faults, at {}", pointers.join(", "))
             }
         };
         let problem = match self.special {
             _ if malformed => Problem::malformed(detail),
-            Some(slug) if errors.len() == 1 => Problem::new(slug, detail),
+            Some(slug) if count == 1 => Problem::new(slug, detail),
             _ => Problem::new(Slug::ValidationError, detail),
         };
         Err(problem.with_errors(errors))
@@ -207,15 +239,15 @@ impl Faults {
 }
 
 /// A JSON object whose members are taken out one by one.
-struct Object<'a, 'f> {
+pub(crate) struct Object<'a, 'f> {
     members: BTreeMap<&'a str, &'a Value>,
     at: String,
     faults: &'f mut Faults,
-    is_object: bool,
+    pub(crate) is_object: bool,
 }
 
 impl<'a, 'f> Object<'a, 'f> {
-    fn read(value: &'a Value, at: &str, faults: &'f mut Faults) -> Self {
+    pub(crate) fn read(value: &'a Value, at: &str, faults: &'f mut Faults) -> Self {
         let is_object = value.is_object();
         if !is_object {
             faults.invalid.push(fault(at, "must be a JSON object"));
@@ -225,11 +257,11 @@ impl<'a, 'f> Object<'a, 'f> {
         Self { members, at: at.to_owned(), faults, is_object }
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
-    fn take(&mut self, name: &str) -> Option<&'a Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<&'a Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
 
@@ -238,12 +270,12 @@ impl<'a, 'f> Object<'a, 'f> {
         format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1"))
     }
 
-    fn invalid(&mut self, name: &str, detail: impl Into<String>) {
+    pub(crate) fn invalid(&mut self, name: &str, detail: impl Into<String>) {
         let pointer = self.pointer(name);
         self.faults.invalid.push(fault(pointer, detail));
     }
 
-    fn object(&mut self, name: &str) -> Option<Object<'a, '_>> {
+    pub(crate) fn object(&mut self, name: &str) -> Option<Object<'a, '_>> {
         let value = self.take(name)?;
         Some(Object::read(value, &self.pointer(name), self.faults))
     }
@@ -270,8 +302,62 @@ impl<'a, 'f> Object<'a, 'f> {
         0
     }
 
+    /// A text that must be there, of 1 to `max` characters and on one line.
+    pub(crate) fn line(&mut self, name: &str, max: usize) -> String {
+        let given = self.take(name);
+        let text = given.and_then(Value::as_str).unwrap_or_default();
+        let fits = (1..=max).contains(&text.chars().count()) && !text.trim().is_empty();
+        if given.is_none() && self.is_object {
+            self.invalid(name, "is required");
+        } else if given.is_some() && (!fits || text.chars().any(char::is_control)) {
+            self.invalid(name, format!("must be 1 to {max} characters without line breaks"));
+        }
+        text.to_owned()
+    }
+
+    /// A member that must follow a rule, and be there if it is required.
+    pub(crate) fn checked(
+        &mut self,
+        name: &str,
+        required: bool,
+        rule: &str,
+        fits: impl FnOnce(&Value) -> bool,
+    ) -> Option<&'a Value> {
+        let Some(value) = self.take(name) else {
+            if required && self.is_object {
+                self.invalid(name, "is required");
+            }
+            return None;
+        };
+        if !fits(value) {
+            self.invalid(name, rule);
+        }
+        Some(value)
+    }
+
+    /// Whether a member is there, also as `null`; takes it out.
+    pub(crate) fn strip(&mut self, name: &str) -> bool {
+        self.members.remove(name).is_some()
+    }
+
+    /// Reads an array of objects one by one. What `read` leaves of one is not known.
+    pub(crate) fn each(
+        &mut self,
+        name: &str,
+        required: bool,
+        mut read: impl FnMut(&mut Object<'a, '_>),
+    ) {
+        let items = self.checked(name, required, "must be an array", Value::is_array);
+        let at = self.pointer(name);
+        for (index, item) in items.and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let mut item = Object::read(item, &format!("{at}/{index}"), self.faults);
+            read(&mut item);
+            item.close();
+        }
+    }
+
     /// Whatever is left is not known.
-    fn close(self) {
+    pub(crate) fn close(self) {
         for name in self.members.keys() {
             let unknown = fault(self.pointer(name), format!("unknown field {name:?}"));
             self.faults.unknown.push(unknown);
@@ -285,11 +371,13 @@ mod tests {
 
     use super::*;
 
+    fn create(body: &Value) -> Result<Create, Problem> {
+        super::create(body, body.to_string().as_bytes())
+    }
+
     /// Status, slug and pointers of a refusal.
     fn refused(problem: &Problem) -> (u16, &'static str, Vec<String>) {
-        let shown = format!("{problem:?}");
-        let pointers = shown.split("pointer: \"").skip(1).filter_map(|rest| rest.split_once('"'));
-        let pointers = pointers.map(|(pointer, _)| pointer.to_owned()).collect();
+        let pointers = problem.errors().iter().map(|fault| fault.pointer.clone()).collect();
         (problem.status().as_u16(), problem.slug().as_str(), pointers)
     }
 
@@ -319,6 +407,8 @@ mod tests {
             json!({"user_agent": "Mozilla/5.0 (X11; Linux x86_64)"}),
             json!({"runtime_kind": "chromium", "recording": {"enabled": false}}),
             json!({"recording": {}}),
+            json!({"proxy": {"url": "socks5://u:p@proxy.example"}}),
+            json!({"profile_id": "01KAW4D2T7R9V3X5Z8B6C1F4GH", "storage_state": {}}),
             json!({"labels": {"a": "", "0/b.c_d-e": "ü".repeat(256), "x".repeat(63): "1"}}),
         ] {
             assert!(create(&body).is_ok(), "{body}");
@@ -383,8 +473,20 @@ mod tests {
                 &["/recording/enabled"],
             ),
             (json!({"profile_id": "01"}), 422, "unknown-profile", &["/profile_id"]),
-            (json!({"proxy": {"url": "http://x"}}), 422, "validation-error", &["/proxy"]),
-            (json!({"storage_state": {}}), 422, "validation-error", &["/storage_state"]),
+            (json!({"profile_id": 7}), 422, "validation-error", &["/profile_id"]),
+            (json!({"proxy": {"url": "x"}}), 422, "validation-error", &["/proxy/url"]),
+            (
+                json!({"storage_state": {"cookies": [{}]}}),
+                422,
+                "validation-error",
+                &[
+                    "/storage_state/cookies/0/name",
+                    "/storage_state/cookies/0/value",
+                    "/storage_state/cookies/0/domain",
+                    "/storage_state/cookies/0/path",
+                ],
+            ),
+            (json!({"runtime_kind": "firefox"}), 422, "validation-error", &["/runtime_kind"]),
             (
                 json!({"runtime_kind": "rda", "timeout_seconds": 1, "nope": 1}),
                 400,
@@ -397,6 +499,14 @@ mod tests {
             let pointers = pointers.iter().map(ToString::to_string).collect();
             assert_eq!(found, (*status, *slug, pointers), "{body}");
         }
+    }
+
+    #[test]
+    fn only_so_many_faults_are_told() {
+        let cookies: Vec<_> = (0..50).map(|_| json!({})).collect();
+        let problem = create(&json!({"storage_state": {"cookies": cookies}})).unwrap_err();
+        assert_eq!(problem.errors().len(), FAULTS_MAX);
+        assert!(problem.detail().starts_with("200 faults"));
     }
 
     #[test]

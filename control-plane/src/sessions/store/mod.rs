@@ -8,7 +8,7 @@ use proto::{
 use serde_json::json;
 use sqlx::types::Json;
 
-use super::{NewSession, Reason, SessionRow, Viewport, object::rfc3339};
+use super::{NewSession, Reason, SessionRow, Viewport, inputs, object::rfc3339};
 use crate::{
     db::{Tx, dialect, from_row, on, parse, parse_opt, unsigned},
     outbox,
@@ -18,8 +18,8 @@ macro_rules! columns {
     () => {
         "id, workspace_id, region, agent_id, status, reason_code, reason_message, \
          timeout_seconds, keep_alive_seconds, viewport_width, viewport_height, user_agent, \
-         labels, traceparent, tried, slot_held, created_us, started_us, ended_us, expires_us, \
-         last_seen_us, cdp_messages, bytes_in, bytes_out, \
+         proxy_url, profile_id, has_inputs, keepalives, labels, traceparent, tried, slot_held, created_us, started_us, ended_us, expires_us, \
+         last_seen_us, cdp_messages, bytes_in, bytes_out, egress_bytes, \
          (SELECT data_plane_url FROM agents WHERE agents.id = sessions.agent_id) \
          AS data_plane_url"
     };
@@ -32,6 +32,7 @@ pub use read::{EventRow, events, page};
 from_row!(SessionRow, |row| {
     let reason_code: Option<String> = row.try_get("reason_code")?;
     let agent_id: Option<String> = row.try_get("agent_id")?;
+    let profile_id: Option<String> = row.try_get("profile_id")?;
     let tried: String = row.try_get("tried")?;
     let Json(labels) = row.try_get("labels")?;
     Self {
@@ -52,6 +53,10 @@ from_row!(SessionRow, |row| {
             height: unsigned(row.try_get("viewport_height")?)?,
         },
         user_agent: row.try_get("user_agent")?,
+        proxy_url: row.try_get("proxy_url")?,
+        profile_id: parse_opt(profile_id.as_deref())?,
+        has_inputs: row.try_get::<i64, _>("has_inputs")? == 1,
+        keepalives: unsigned(row.try_get("keepalives")?)?,
         labels,
         traceparent: row.try_get("traceparent")?,
         tried: tried.split_whitespace().map(parse).collect::<sqlx::Result<_>>()?,
@@ -64,6 +69,7 @@ from_row!(SessionRow, |row| {
         cdp_messages: unsigned(row.try_get("cdp_messages")?)?,
         bytes_in: unsigned(row.try_get("bytes_in")?)?,
         bytes_out: unsigned(row.try_get("bytes_out")?)?,
+        egress_bytes: unsigned(row.try_get("egress_bytes")?)?,
         data_plane_url: row.try_get("data_plane_url")?,
     }
 });
@@ -71,8 +77,9 @@ from_row!(SessionRow, |row| {
 const INSERT: &str = concat!(
     "INSERT INTO sessions (id, workspace_id, region, agent_id, status, timeout_seconds, \
      keep_alive_seconds, viewport_width, viewport_height, user_agent, labels, traceparent, \
-     slot_held, created_us, expires_us) \
-     VALUES ($1, $2, $3, $4, 'PROVISIONING', $5, $6, $7, $8, $9, $10, $11, 1, $12, $13) RETURNING ",
+     slot_held, created_us, expires_us, proxy_url, profile_id, has_inputs) \
+     VALUES ($1, $2, $3, $4, 'PROVISIONING', $5, $6, $7, $8, $9, $10, $11, 1, $12, $13, $14, \
+     $15, $16) RETURNING ",
     columns!()
 );
 const INSERT_EVENTS: &str = "INSERT INTO session_events (session_id, seq, status, at_us) \
@@ -115,6 +122,9 @@ pub async fn insert(
             .bind(placed.traceparent)
             .bind(placed.created_us)
             .bind(placed.created_us + i64::from(new.timeout_seconds) * 1_000_000)
+            .bind(new.proxy.as_ref().map(|proxy| &proxy.url))
+            .bind(new.profile_id.map(|profile| profile.to_string()))
+            .bind(i64::from(new.has_inputs()))
             .fetch_one(db)
             .await
     })?;
@@ -144,6 +154,7 @@ pub async fn start(tx: &mut Tx, id: SessionId) -> sqlx::Result<Option<SessionRow
     })?;
     if let Some(row) = &row {
         append_event(tx, row, None).await?;
+        inputs::drop_unneeded(tx, row).await?;
     }
     Ok(row)
 }
@@ -180,6 +191,7 @@ pub async fn end(
     })?;
     if let Some(row) = &row {
         append_event(tx, row, Some((reason, &message))).await?;
+        inputs::drop_unneeded(tx, row).await?;
     }
     Ok(row)
 }
@@ -342,12 +354,45 @@ pub async fn set_labels(
     })
 }
 
+/// The longest that a session may live in all.
+pub const LONGEST_SECONDS: u32 = 86_400;
+
+const KEEP_ALIVE: &str = concat!(
+    "UPDATE sessions SET keepalives = keepalives + 1, timeout_seconds = timeout_seconds + $3, \
+     expires_us = expires_us + $3 * 1000000 WHERE id = $1 AND workspace_id = $2 \
+     AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') AND expires_us > $4 \
+     AND timeout_seconds + $3 <= $5 RETURNING ",
+    columns!()
+);
+
+/// Restarts a session's keep-alive and moves its deadline. `None` when it is over, is to live
+/// for longer than [`LONGEST_SECONDS`], or is not there.
+pub async fn keep_alive(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    id: SessionId,
+    extend_seconds: u32,
+) -> sqlx::Result<Option<SessionRow>> {
+    let now = tx.now_us().await?;
+    on!(tx, |db| {
+        sqlx::query_as(KEEP_ALIVE)
+            .bind(id.to_string())
+            .bind(workspace.to_string())
+            .bind(i64::from(extend_seconds))
+            .bind(now)
+            .bind(i64::from(LONGEST_SECONDS))
+            .fetch_optional(db)
+            .await
+    })
+}
+
 // Totals only grow: a message that comes late or twice does no harm.
 const RECORD_USAGE: &str = "UPDATE sessions SET \
      last_seen_us = CASE WHEN COALESCE(last_seen_us, 0) < $3 THEN $3 ELSE last_seen_us END, \
      cdp_messages = CASE WHEN cdp_messages < $4 THEN $4 ELSE cdp_messages END, \
      bytes_in = CASE WHEN bytes_in < $5 THEN $5 ELSE bytes_in END, \
-     bytes_out = CASE WHEN bytes_out < $6 THEN $6 ELSE bytes_out END \
+     bytes_out = CASE WHEN bytes_out < $6 THEN $6 ELSE bytes_out END, \
+     egress_bytes = CASE WHEN egress_bytes < $7 THEN $7 ELSE egress_bytes END \
      WHERE id = $1 AND agent_id = $2";
 
 /// What a session has used so far.
@@ -361,6 +406,8 @@ pub struct Usage {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// Bytes between the browser and the network.
+    pub egress_bytes: u64,
 }
 
 /// Records what a session's agent says that it has used.
@@ -379,6 +426,7 @@ pub async fn record_usage(
             .bind(signed(usage.cdp_messages))
             .bind(signed(usage.bytes_in))
             .bind(signed(usage.bytes_out))
+            .bind(signed(usage.egress_bytes))
             .execute(db)
             .await
             .map(drop)
@@ -400,6 +448,7 @@ pub(crate) const COMMON: &[&str] = &[
     HELD_BY,
     OVERDUE,
     SET_LABELS,
+    KEEP_ALIVE,
     RECORD_USAGE,
     read::EVENTS,
 ];

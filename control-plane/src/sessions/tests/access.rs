@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::testing::{Call, TestApp, id_of, on_both_databases};
 
-/// Every route that needs a key, on one session.
+/// Every route that needs a key, on one session, or a profile with the same id.
 fn routes(app: &TestApp, id: &str) -> Vec<(&'static str, Call)> {
     let one = format!("/v1/sessions/{id}");
+    let profile = format!("/v1/profiles/{id}");
     vec![
         ("sessions:write", app.create("k").json(&json!({}))),
         ("sessions:read", app.get("/v1/sessions")),
@@ -14,6 +15,21 @@ fn routes(app: &TestApp, id: &str) -> Vec<(&'static str, Call)> {
         ("sessions:read", app.get(&format!("{one}/events"))),
         ("sessions:write", app.call(Method::DELETE, &one)),
         ("sessions:write", app.call(Method::PATCH, &one).json(&json!({"labels": {}}))),
+        ("sessions:write", app.call(Method::POST, &format!("{one}/keepalive"))),
+        (
+            "sessions:write",
+            app.call(Method::POST, &format!("{one}/save-profile")).json(&json!({"name": "n"})),
+        ),
+        ("admin", app.call(Method::POST, &format!("{one}/force-stop"))),
+        ("sessions:read", app.get(&profile)),
+        ("sessions:write", app.get(&format!("{profile}/storage-state"))),
+        ("sessions:write", app.call(Method::PATCH, &profile).json(&json!({"name": "n"}))),
+        ("sessions:write", app.call(Method::DELETE, &profile)),
+        ("sessions:read", app.get("/v1/profiles")),
+        (
+            "sessions:write",
+            app.call(Method::POST, "/v1/profiles").json(&json!({"name": "n", "storage_state": {}})),
+        ),
         ("sessions:read", app.get("/v1/regions")),
     ]
 }
@@ -62,7 +78,7 @@ on_both_databases! {
             call.key(&none).send().await.problem(403, "forbidden");
         }
         for (scope, call) in routes(&app, &id) {
-            let lacking = if scope == "sessions:read" { &write } else { &read };
+            let lacking = if scope == "sessions:write" { &read } else { &write };
             let problem = call.key(lacking).send().await.problem(403, "forbidden");
             assert!(problem["detail"].as_str().unwrap().contains(scope));
         }
@@ -76,11 +92,11 @@ on_both_databases! {
         let mut tx = app.tx().await;
         let other = crate::workspaces::insert(&mut tx, "other", "Other").await.unwrap();
         tx.commit().await.unwrap();
-        let key = app.key_for(other, &["sessions:read", "sessions:write"]).await;
+        let key = app.key_for(other, &["sessions:read", "sessions:write", "admin"]).await;
         let unknown = SessionId::generate().to_string();
         let answers = async |id: &str| {
             let mut answers: Vec<Value> = Vec::new();
-            for (_, call) in routes(&app, id).into_iter().skip(2).take(4) {
+            for (_, call) in routes(&app, id).into_iter().skip(2).take(11) {
                 let mut problem = call.key(&key).send().await.problem(404, "not-found");
                 problem["request_id"] = json!(null);
                 let instance = problem["instance"].as_str().unwrap().replace(id, "ID");

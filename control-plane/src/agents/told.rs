@@ -1,0 +1,62 @@
+//! What a stream has told its agent, so that its look at the database repeats only what may
+//! be lost. A message on an open stream is not: what was told is told anew only by another
+//! stream, or when the agent stays silent for long.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use proto::id::{CaptureId, SessionId};
+
+use crate::sessions::SessionRow;
+
+/// How long an agent may say nothing of a large assignment until that is repeated.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// One stream's memory.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Assignments with inputs: large, and so not repeated with every look.
+    assigned: HashMap<SessionId, Instant>,
+    /// The keep-alive that the agent knows of.
+    keepalives: HashMap<SessionId, u64>,
+    captures: HashSet<CaptureId>,
+}
+
+impl Told {
+    /// Whether the agent is to be assigned a session now, for the first time or again.
+    pub fn is_due(&self, session: &SessionRow) -> bool {
+        let told = self.assigned.get(&session.id).filter(|_| session.has_inputs);
+        told.is_none_or(|told| told.elapsed() >= PATIENCE)
+    }
+
+    /// An assignment also says what an adjustment would.
+    pub fn assigned(&mut self, session: &SessionRow) {
+        self.keepalives.insert(session.id, session.keepalives);
+        if session.has_inputs {
+            self.assigned.insert(session.id, Instant::now());
+        }
+    }
+
+    /// Whether the agent knows less of a session's keep-alive than this; then it is told now.
+    pub fn adjusts(&mut self, session: &SessionRow) -> bool {
+        let known = self.keepalives.entry(session.id).or_default();
+        let is_news = *known < session.keepalives;
+        *known = session.keepalives.max(*known);
+        is_news
+    }
+
+    /// Whether the agent has not been asked for this capture; then it is asked now.
+    pub fn captures(&mut self, capture: CaptureId) -> bool {
+        self.captures.insert(capture)
+    }
+
+    /// Forgets what is over.
+    pub fn keep(&mut self, sessions: &[SessionRow], captures: &[(CaptureId, SessionId)]) {
+        let sessions: HashSet<_> = sessions.iter().map(|session| session.id).collect();
+        self.assigned.retain(|id, _| sessions.contains(id));
+        self.keepalives.retain(|id, _| sessions.contains(id));
+        self.captures.retain(|id| captures.iter().any(|(capture, _)| capture == id));
+    }
+}

@@ -1,0 +1,140 @@
+//! How a storage state looks in the OpenAPI document. Nothing else uses these types.
+#![expect(dead_code, reason = "only described; the parent module reads and writes it")]
+
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A browser's storage state, as Playwright's `context.storageState()` writes it.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StorageState {
+    cookies: Option<Vec<Cookie>>,
+    origins: Option<Vec<Origin>>,
+    /// Playwright's own; only an empty list is taken.
+    #[schema(max_items = 0)]
+    credentials: Option<Vec<Value>>,
+}
+
+/// A storage state, with both of its lists. Each entry is as in `StorageState`.
+#[derive(Deserialize, ToSchema)]
+pub struct SavedState {
+    #[schema(value_type = Vec<Object>)]
+    cookies: Vec<Value>,
+    #[schema(value_type = Vec<Object>)]
+    origins: Vec<Value>,
+}
+
+/// One cookie.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cookie {
+    #[schema(example = "sid")]
+    name: String,
+    #[schema(example = "8f14e45f")]
+    value: String,
+    /// With a leading dot it is sent to subdomains too.
+    #[schema(min_length = 1, example = ".shop.example")]
+    domain: String,
+    #[schema(pattern = "^/", example = "/")]
+    path: String,
+    /// Unix seconds; -1: it ends with the session.
+    #[schema(minimum = -1, maximum = 253402300799_i64, default = -1)]
+    expires: Option<f64>,
+    #[schema(default = false)]
+    http_only: Option<bool>,
+    #[schema(default = false)]
+    secure: Option<bool>,
+    same_site: Option<SameSite>,
+    /// The top-level site of a partitioned cookie (CHIPS).
+    partition_key: Option<String>,
+    /// Playwright's own mark of a partitioned cookie.
+    #[serde(rename = "_crHasCrossSiteAncestor")]
+    cross_site_ancestor: Option<bool>,
+}
+
+/// When a cookie is sent across sites: never, with navigations, or always.
+#[derive(Deserialize, ToSchema)]
+#[schema(default = "Lax")]
+pub enum SameSite {
+    /// Never.
+    Strict,
+    /// With navigations.
+    Lax,
+    /// Always.
+    None,
+}
+
+/// What one origin has stored.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Origin {
+    /// `http://` or `https://`, a host, and a port if it is not the usual one.
+    #[schema(pattern = "^https?://", example = "https://shop.example")]
+    origin: String,
+    local_storage: Option<Vec<Item>>,
+    #[serde(rename = "indexedDB")]
+    indexed_db: Option<Vec<Database>>,
+    /// Not supported; only an empty list is taken.
+    #[schema(max_items = 0)]
+    opfs: Option<Vec<Value>>,
+}
+
+/// One item of local storage.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    #[schema(example = "token")]
+    name: String,
+    #[schema(example = "8f14e45f")]
+    value: String,
+}
+
+/// An IndexedDB database.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    #[schema(example = "shop")]
+    name: String,
+    #[schema(minimum = 1, example = 1)]
+    version: u64,
+    stores: Vec<ObjectStore>,
+}
+
+/// An object store of an IndexedDB database.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ObjectStore {
+    #[schema(example = "carts")]
+    name: String,
+    auto_increment: bool,
+    /// Not beside `keyPathArray`.
+    key_path: Option<String>,
+    key_path_array: Option<Vec<String>>,
+    records: Vec<Record>,
+    indexes: Vec<Index>,
+}
+
+/// A record: a key, unless the store's key path finds it, and a value. What JSON cannot say is
+/// in `keyEncoded` and `valueEncoded`, in Playwright's encoding.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Record {
+    key: Option<Value>,
+    key_encoded: Option<Value>,
+    value: Option<Value>,
+    value_encoded: Option<Value>,
+}
+
+/// An index of an object store.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Index {
+    #[schema(example = "by owner")]
+    name: String,
+    /// Not beside `keyPathArray`.
+    key_path: Option<String>,
+    key_path_array: Option<Vec<String>>,
+    multi_entry: bool,
+    unique: bool,
+}
