@@ -11,5 +11,6 @@ mod create;
 mod deadlines;
 mod halves;
 mod limits;
+mod proxy;
 mod raw;
 mod tokens;

@@ -100,7 +100,7 @@ fn of_node() -> PathBuf {
 }
 
 /// A program of the Python clients' own environment, or else the machine's.
-fn of_python(program: &str) -> PathBuf {
+pub(crate) fn of_python(program: &str) -> PathBuf {
     let own = folder().join("clients/.venv/bin").join(program);
     if own.is_file() { own } else { PathBuf::from(program) }
 }

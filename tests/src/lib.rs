@@ -10,9 +10,11 @@ pub mod clients;
 pub mod command;
 pub mod leftovers;
 pub mod process;
+pub mod proxy;
 pub mod rows;
 pub mod server;
 pub mod site;
+pub mod tls;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
@@ -22,6 +24,7 @@ pub use self::{
     api::{Api, Session},
     chrome::Chrome,
     command::User,
+    proxy::Proxy,
     server::Server,
     site::Site,
 };

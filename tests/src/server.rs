@@ -191,8 +191,12 @@ impl Plan {
         self.data().join("ventus.log")
     }
 
+    fn read_log(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
     fn show_log(&self) {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let log = self.read_log();
         let lines: Vec<_> = log.lines().collect();
         let from = lines.len().saturating_sub(60);
         eprintln!("--- ventus {} ---\n{}\n---", self.command, lines[from..].join("\n"));
@@ -228,6 +232,11 @@ impl Server {
     /// The API key it made, or was given.
     pub fn key(&self) -> Option<String> {
         self.plan.key.clone()
+    }
+
+    /// All that it has printed and logged, in earlier runs on the same data as well.
+    pub fn log(&self) -> String {
+        self.plan.read_log()
     }
 
     /// Its process.

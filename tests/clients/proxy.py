@@ -1,0 +1,30 @@
+"""A proxy with credentials, for the tests: pproxy, told what to be on standard input.
+
+In:  one line of JSON: scheme (http, https or socks5), username, password; for https also
+     certificate and key, paths of PEM files.
+Out: its port, then a line for each connection it opens or refuses.
+"""
+
+import asyncio
+import json
+import sys
+
+import pproxy
+
+
+def say(line):
+    print(line, flush=True)
+
+
+async def main():
+    told = json.loads(sys.stdin.readline())
+    kind = {"https": "http+ssl"}.get(told["scheme"], told["scheme"])
+    server = pproxy.Server(f"{kind}://127.0.0.1:0#{told['username']}:{told['password']}")
+    if server.sslserver:
+        server.sslserver.load_cert_chain(told["certificate"], told["key"])
+    handler = await server.start_server({"rserver": [pproxy.Connection("direct")], "verbose": say})
+    say(handler.sockets[0].getsockname()[1])
+    await handler.serve_forever()
+
+
+asyncio.run(main())
