@@ -151,6 +151,7 @@ impl Lane {
         let stream = TokioIo::new(self.reach(upstream).await?);
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
+            .title_case_headers(true) // our own: some proxies know them in no other form
             .max_headers(HEADERS_MAX)
             .handshake(stream)
             .await?;

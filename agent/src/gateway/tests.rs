@@ -254,7 +254,7 @@ async fn a_proxy_for_http_is_asked_for_plain_pages_and_tunnels_the_rest() {
     })
     .await;
     let (gateway, meter) = lent(proxy(&upstream)).await;
-    let secret = "proxy-authorization: basic bwfsbg9yetpzm2nyzxq=\r\n";
+    let secret = "\r\nProxy-Authorization: Basic bWFsbG9yeTpzM2NyZXQ=\r\n";
 
     let mut plain = dial(&gateway, "plain.example", 80).await.unwrap();
     let mut passed = 0;
@@ -268,7 +268,7 @@ async fn a_proxy_for_http_is_asked_for_plain_pages_and_tunnels_the_rest() {
             "{head}"
         );
         assert!(head.contains("\r\nX-As-It-Is: 1\r\n"), "{head}");
-        assert!(head.to_lowercase().contains(secret), "{head}");
+        assert!(head.contains(secret), "{head}");
         let mut answer = vec![0; page(&head).len()];
         soon(plain.read_exact(&mut answer)).await.unwrap();
         assert_eq!(String::from_utf8(answer).unwrap(), page(&head));
@@ -285,7 +285,7 @@ async fn a_proxy_for_http_is_asked_for_plain_pages_and_tunnels_the_rest() {
         tunnel.write_all(words.as_bytes()).await.unwrap();
         let head = upstream.head().await;
         assert!(head.starts_with(&format!("CONNECT {host}:{port} HTTP/1.1\r\n")), "{head}");
-        assert!(head.to_lowercase().contains(secret), "{head}");
+        assert!(head.contains(secret), "{head}");
         tunnel.shutdown().await.unwrap();
         assert_eq!(rest(&mut tunnel).await.unwrap(), words, "bytes arrive as they are");
     }
