@@ -8,6 +8,7 @@ mod config;
 mod control;
 pub mod gateway;
 pub mod sessions;
+mod storage_state;
 #[cfg(test)]
 mod tests;
 

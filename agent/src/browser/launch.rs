@@ -310,7 +310,8 @@ impl Pipes {
     }
 }
 
-/// Asks for the version, then waits until there is a page; gives the version.
+/// Asks for the version and for news of targets, then waits until there is a page; gives the
+/// version.
 async fn first_page(mux: &Mux) -> Result<String, CommandError> {
     let version = loop {
         match mux.command("Browser.getVersion", json!({})).await {
@@ -318,6 +319,8 @@ async fn first_page(mux: &Mux) -> Result<String, CommandError> {
             answer => break answer?,
         }
     };
+    // The agent keeps in mind where pages go. Tabs, too: a page of its own comes with one.
+    mux.command("Target.setDiscoverTargets", json!({ "discover": true, "filter": [{}] })).await?;
     loop {
         let targets = mux.command("Target.getTargets", json!({})).await?;
         let targets = targets["targetInfos"].as_array().map_or(&[][..], Vec::as_slice);

@@ -20,6 +20,7 @@ use super::{
     pipe::{Outgoing, Tail},
     routes::{Key, Special},
     scan::{Command, Nul, error_answer, scan},
+    usage::Counters,
     websocket::{Frame, Frames, Incoming},
 };
 
@@ -47,9 +48,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn new() -> Arc<Self> {
+    pub fn new(counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
-            outbox: Outbox::default(),
+            outbox: Outbox::new(counters),
             root: OnceLock::new(),
             recent: Mutex::default(),
         })

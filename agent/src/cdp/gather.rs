@@ -60,14 +60,15 @@ impl<T: Pieces> Gather<T> {
         self.bytes = self.items.iter().map(T::len).sum::<usize>() - self.written;
     }
 
-    /// Writes until nothing is left or `write` would block.
+    /// Writes until nothing is left or `write` would block. What is out whole goes to `out`.
     pub fn write(
         &mut self,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+        mut out: impl FnMut(T),
     ) -> io::Result<()> {
         while !self.items.is_empty() {
             match write(&self.slices()) {
-                Ok(count) => self.advance(count),
+                Ok(count) => self.advance(count, &mut out),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -88,14 +89,14 @@ impl<T: Pieces> Gather<T> {
         slices
     }
 
-    fn advance(&mut self, count: usize) {
+    fn advance(&mut self, count: usize, out: &mut impl FnMut(T)) {
         self.bytes -= count;
         self.written += count;
         while let Some(first) = self.items.front()
             && self.written >= first.len()
         {
             self.written -= first.len();
-            self.items.pop_front();
+            self.items.pop_front().into_iter().for_each(&mut *out);
         }
     }
 }
@@ -127,6 +128,7 @@ mod tests {
                 queue.push(Pair(first, second));
             }
             prop_assert_eq!(queue.bytes(), wanted.len());
+            let mut whole = 0;
             // Each time the other side takes so many bytes and is full then.
             for take in takes.into_iter().chain([usize::MAX]) {
                 let mut room = take;
@@ -138,10 +140,12 @@ mod tests {
                     room -= taken.len();
                     out.extend_from_slice(&taken);
                     Ok(taken.len())
-                }).unwrap();
+                }, |pair: Pair| whole += pair.len()).unwrap();
                 prop_assert_eq!(queue.bytes(), wanted.len() - out.len());
+                prop_assert!(whole <= out.len());
             }
             prop_assert!(queue.is_empty());
+            prop_assert_eq!(whole, wanted.len());
             prop_assert_eq!(out, wanted);
         }
     }
@@ -156,7 +160,7 @@ mod tests {
             calls += 1;
             if calls == 1 { Ok(3) } else { Err(io::ErrorKind::WouldBlock.into()) }
         };
-        queue.write(once).unwrap();
+        queue.write(once, drop).unwrap();
         assert_eq!((queue.bytes(), queue.behind()), (5, 4));
         queue.keep_begun();
         assert_eq!((queue.bytes(), queue.behind()), (1, 0));

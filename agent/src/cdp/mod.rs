@@ -3,18 +3,23 @@
 mod client;
 pub mod discovery;
 mod gather;
+mod hidden;
 pub mod mux;
 mod outbox;
 mod own;
+mod own_page;
 mod pipe;
 pub mod protocol;
 mod routes;
 pub mod scan;
 mod tail;
 mod usage;
+mod visited;
 mod websocket;
 
 pub use client::Seat;
 pub use mux::{Endpoint, JoinError, Mux};
 pub use own::CommandError;
+pub(crate) use own_page::{Commands, OwnPage};
 pub use usage::Usage;
+pub(crate) use visited::web_origin;

@@ -25,17 +25,14 @@ use bytes::BytesMut;
 use memchr::memchr;
 use proto::session::EndReason;
 use serde_json::json;
-use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe,
-    sync::{oneshot, watch},
-};
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{Client, Seat},
-    own::{CommandError, Own, Pending},
+    hidden::{Hidden, Verdict},
+    own::{CommandError, Own},
     pipe::ToChrome,
     routes::{Address, Key, Routes, Special},
     tail::{TargetEvent, answered_id, session_at_tail, strip_session, target_event},
@@ -90,7 +87,7 @@ pub struct Mux {
     count: watch::Sender<usize>,
     pub(super) closed: CancellationToken,
     closed_by_client: AtomicBool,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,7 +105,7 @@ impl Mux {
             count: watch::Sender::new(0),
             closed: CancellationToken::new(),
             closed_by_client: AtomicBool::new(false),
-            counters: Counters::default(),
+            counters: Arc::default(),
         });
         tokio::spawn(mux.clone().serve(from_chrome));
         mux
@@ -125,6 +122,7 @@ impl Mux {
         }
         self.closed.cancel();
         self.own.forget_all();
+        self.routes().hidden = Hidden::default();
     }
 
     /// Waits until the browser is gone and its last words are on their way to the clients.
@@ -145,6 +143,16 @@ impl Mux {
     /// What its clients have used so far.
     pub fn usage(&self) -> Usage {
         self.counters.usage()
+    }
+
+    /// Remembers origins as if pages had been there.
+    pub(crate) fn keep_visited(&self, origins: Vec<String>) {
+        self.routes().visited.keep(origins);
+    }
+
+    /// Origins that its pages have been at; only the latest if they were many.
+    pub(crate) fn visited(&self) -> Vec<String> {
+        self.routes().visited.all()
     }
 
     /// Closes every client, after what is in flight, with 1001 and the reason's code.
@@ -168,7 +176,7 @@ impl Mux {
 
     /// Gives a client its place: a session of its own on the browser or on one target.
     pub async fn join(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Seat, JoinError> {
-        let client = Client::new();
+        let client = Client::new(self.counters.clone());
         {
             let mut clients = locked(&self.clients);
             if let Some(reason) = clients.ended {
@@ -188,8 +196,7 @@ impl Mux {
                 ("Target.attachToTarget", json!({ "targetId": target, "flatten": true }))
             }
         };
-        let (sender, answer) = oneshot::channel();
-        match self.ask(method, params, Pending::Join(client, sender), answer).await {
+        match self.join_by(method, &params, client).await {
             Ok(_) if seat.client.root().is_some() => Ok(seat),
             Err(CommandError::Refused { .. }) => match endpoint {
                 Endpoint::Page(target) => Err(JoinError::NoTarget(target.clone())),
@@ -250,19 +257,16 @@ impl Mux {
     /// Hands out the whole messages in the buffer, then writes once to every client that
     /// got one.
     fn dispatch(&self, buffer: &mut BytesMut, scanned: &mut usize) {
-        let mut touched: Vec<Arc<Client>> = Vec::new();
-        let (mut messages, mut bytes) = (0, 0);
+        let mut touched = Vec::new();
         let mut routes = self.routes();
         while let Some(end) = memchr(0, &buffer[*scanned..]) {
             let mut message = buffer.split_to(*scanned + end + 1);
             *scanned = 0;
             message.truncate(message.len() - 1);
-            let Some(client) = self.route(&mut routes, &mut message) else { continue };
-            messages += 1;
-            bytes += message.len() as u64;
-            client.outbox.push(Frame::text(message.freeze()));
-            if !touched.iter().any(|other| Arc::ptr_eq(other, &client)) {
-                touched.push(client);
+            let Some(message) = routes.hidden.hold(message) else { continue };
+            self.deliver(&mut routes, message, &mut touched);
+            while let Some(held) = routes.hidden.released() {
+                self.deliver(&mut routes, held, &mut touched);
             }
         }
         *scanned = buffer.len();
@@ -270,16 +274,29 @@ impl Mux {
         for client in touched {
             client.outbox.flush();
         }
-        self.counters.sent(messages, bytes);
+    }
+
+    /// Puts a message before its client, and notes who that is.
+    fn deliver(&self, routes: &mut Routes, mut message: BytesMut, touched: &mut Vec<Arc<Client>>) {
+        let Some(client) = self.route(routes, &mut message) else { return };
+        client.outbox.push(Frame::text(message.freeze()));
+        if !touched.iter().any(|other| Arc::ptr_eq(other, &client)) {
+            touched.push(client);
+        }
     }
 
     /// Finds whom a message is for, and makes it look as on the client's own connection.
     fn route(&self, routes: &mut Routes, message: &mut BytesMut) -> Option<Arc<Client>> {
         let Some(key) = session_at_tail(message) else { return self.root_message(routes, message) };
-        // Without an owner: its client has left.
-        let session = routes.get(key)?;
+        let Some(session) = routes.get(key) else {
+            self.page_message(routes, key, message);
+            return None;
+        };
         let client = session.client.clone();
         let is_connection = session.address == Address::Connection;
+        if routes.hidden.is_there() && !self.shows(routes, key, message) {
+            return None;
+        }
         if let Some(event) = target_event(message) {
             match event {
                 TargetEvent::Attached(child) => routes.attached(key, child),
@@ -297,5 +314,19 @@ impl Mux {
             strip_session(message);
         }
         Some(client)
+    }
+
+    /// Whether a client gets a message while the agent has a page of its own.
+    fn shows(&self, routes: &mut Routes, key: Key, message: &mut BytesMut) -> bool {
+        match routes.hidden.judge(key, message) {
+            Verdict::Show => return true,
+            Verdict::Instead(instead) => {
+                *message = instead;
+                return true;
+            }
+            Verdict::Hide => {}
+            Verdict::Dismiss(child) => self.dismiss(routes, key, child),
+        }
+        false
     }
 }

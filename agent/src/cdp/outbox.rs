@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{
     gather::{Gather, Pieces},
+    usage::Counters,
     websocket::Frame,
 };
 
@@ -27,11 +28,12 @@ const END_GRACE: Duration = Duration::from_secs(4);
 /// How long a client that fell behind is waited for.
 const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
 
-#[derive(Default)]
 pub(super) struct Outbox {
     state: Mutex<State>,
     /// Something is left for the client's task to do.
     waiting: Notify,
+    /// Counts the messages that are out.
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -47,6 +49,10 @@ struct State {
 }
 
 impl Outbox {
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { state: Mutex::default(), waiting: Notify::new(), counters }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,7 +81,7 @@ impl Outbox {
     /// Writes, and says whether something is left for the client's task.
     fn write(&self) -> bool {
         let mut state = self.state();
-        state.write();
+        state.write(&self.counters);
         if state.frames.behind() > BACKLOG_MAX && state.closing.is_none() {
             state.overflow();
         }
@@ -133,9 +139,18 @@ async fn late(deadline: Option<time::Instant>) {
 }
 
 impl State {
-    fn write(&mut self) {
+    fn write(&mut self, counters: &Counters) {
         let Some(stream) = &self.stream else { return };
-        if self.frames.write(|slices| stream.try_write_vectored(slices)).is_err() {
+        let (mut messages, mut bytes) = (0, 0);
+        let out = |frame: Frame| {
+            if frame.is_text() {
+                messages += 1;
+                bytes += frame.payload.len() as u64;
+            }
+        };
+        let written = self.frames.write(|slices| stream.try_write_vectored(slices), out);
+        counters.sent(messages, bytes);
+        if written.is_err() {
             *self = Self { broken: true, ..Self::default() };
         }
     }

@@ -157,7 +157,7 @@ impl ToChrome {
 impl Queue {
     /// Writes until the queue is empty or the pipe is full.
     fn write(&mut self, pipe: &pipe::Sender) -> io::Result<()> {
-        self.messages.write(|slices| pipe.try_write_vectored(slices))
+        self.messages.write(|slices| pipe.try_write_vectored(slices), drop)
     }
 
     fn fail(&mut self) {

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::client::Client;
+use super::{client::Client, hidden::Hidden, visited::Visited};
 
 /// A CDP session's id: 32 hexadecimal digits, as Chrome writes its unguessable tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -96,6 +96,10 @@ pub(super) struct Routes {
     sessions: HashMap<Key, Session>,
     /// Commands in flight whose answers matter here.
     special: HashMap<(Key, i32), Special>,
+    /// The agent's own page, which no client sees.
+    pub hidden: Hidden,
+    /// Where pages have been.
+    pub visited: Visited,
 }
 
 impl Routes {

@@ -197,6 +197,12 @@ impl Frame {
         Self::new(OpCode::Data(Data::Text), payload.into())
     }
 
+    /// Whether it carries a message.
+    pub fn is_text(&self) -> bool {
+        const OPCODE: u8 = 0x0f; // RFC 6455, section 5.2
+        self.head[0] & OPCODE == u8::from(OpCode::Data(Data::Text))
+    }
+
     pub fn ping() -> Self {
         Self::new(OpCode::Control(Control::Ping), Bytes::new())
     }

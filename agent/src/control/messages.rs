@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Assign, Ended, FromAgent, Heartbeat, Hello, Running, SessionReport, SessionUsage, Usage,
-        from_agent::Message, session_report,
+        Adjust, Assign, Captured, Ended, FromAgent, Heartbeat, Hello, Running, SessionReport,
+        SessionUsage, Usage, captured, from_agent::Message, session_report,
     },
     id::{NotAnId, SessionId},
 };
@@ -16,7 +16,7 @@ use super::Control;
 use crate::{
     browser::LaunchOptions,
     gateway::{NotAnUpstream, Upstream},
-    sessions::{self, Ending, Order, RECONNECT_GRACE, State},
+    sessions::{self, CaptureError, Ending, Order, RECONNECT_GRACE, State, StorageState, Terms},
 };
 
 /// Who this agent is and all that it runs.
@@ -89,15 +89,38 @@ pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
     };
     Ok(Order {
         id,
-        deadline: Instant::now() + until(assign.expires_ms),
+        terms: terms_of(assign.expires_ms, assign.keepalives),
         keep_alive,
         options: LaunchOptions {
             viewport: (assign.viewport_width, assign.viewport_height),
             user_agent: assign.user_agent,
         },
         proxy,
+        storage_state: StorageState(assign.storage_state),
         traceparent: assign.traceparent,
     })
+}
+
+/// What the hub wants to be changed.
+pub(super) fn terms(adjust: &Adjust) -> Terms {
+    terms_of(adjust.expires_ms, adjust.keepalives)
+}
+
+fn terms_of(expires_ms: i64, keepalives: u64) -> Terms {
+    Terms { deadline: Instant::now() + until(expires_ms), keepalives }
+}
+
+/// The answer to a capture.
+pub(super) fn captured(
+    capture_id: String,
+    session_id: String,
+    captured: Result<Vec<u8>, CaptureError>,
+) -> FromAgent {
+    let outcome = match captured {
+        Ok(state) => captured::Outcome::StorageState(state),
+        Err(error) => captured::Outcome::Error(error.to_string()),
+    };
+    from_agent(Message::Captured(Captured { capture_id, session_id, outcome: Some(outcome) }))
 }
 
 fn ended_report(id: SessionId, ending: &Ending) -> Ended {

@@ -8,7 +8,7 @@ use std::{
 
 use proto::{
     MESSAGE_MAX,
-    agent::{FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
+    agent::{Capture, FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
     id::SessionId,
     session::EndReason,
 };
@@ -79,6 +79,8 @@ pub(super) async fn serve(
         attached = Stream::attach(control) => attached?,
         () = stop.cancelled() => return Ok(()),
     };
+    // Before the hub can acknowledge an end that the hello told of: the totals go with it.
+    stream.tell()?;
     let sessions = control.sessions.clone();
     let mut leave_by = None;
     let mut tell = interval(TELL_EVERY);
@@ -212,7 +214,11 @@ impl Stream {
             Message::SigningKeys(keys) => self.take_keys(&keys.jwks),
             // The hub places nothing here any more; what runs goes on.
             Message::Drain(_) => info!("the hub drains this agent"),
-            Message::Adjust(_) | Message::Capture(_) => (),
+            Message::Adjust(adjust) => {
+                let id = adjust.session_id.parse().map_err(|_| Broken::Protocol)?;
+                self.sessions.registry().adjust(id, messages::terms(&adjust));
+            }
+            Message::Capture(capture) => self.capture(capture)?,
             Message::Welcome(_) => return Err(Broken::Protocol),
         }
         Ok(())
@@ -227,6 +233,19 @@ impl Stream {
                 self.lease.grant(sent, valid);
             }
         }
+    }
+
+    /// Has a storage state read, which is told while this stream lasts.
+    fn capture(&self, Capture { capture_id, session_id }: Capture) -> Result<(), Broken> {
+        let id = session_id.parse().map_err(|_| Broken::Protocol)?;
+        // Not to keep our side of the stream open when it is to end.
+        let out = self.out.downgrade();
+        self.sessions.capture(id, async move |captured| {
+            if let Some(out) = out.upgrade() {
+                let _ = out.send(messages::captured(capture_id, session_id, captured)).await;
+            }
+        });
+        Ok(())
     }
 
     fn release(&mut self, id: SessionId, ending: &Ending) -> Result<(), Broken> {

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::{
     agent::{
-        Acknowledge, Assign, FromAgent, FromHub, Hello, Lease, Release, SigningKeys, Welcome,
+        Acknowledge, Adjust, Assign, Capture, Captured, FromAgent, FromHub, Hello, Lease, Release,
+        SigningKeys, Welcome,
         from_agent::Message as Said,
         from_hub::Message,
         hub_server::{Hub, HubServer},
@@ -99,6 +100,28 @@ impl Stream {
             ..Assign::default()
         }));
         id
+    }
+
+    /// Moves a session's deadline to now.
+    pub fn adjust_to_now(&self, id: SessionId) {
+        let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.say(Message::Adjust(Adjust {
+            session_id: id.to_string(),
+            expires_ms: i64::try_from(expires.as_millis()).unwrap(),
+            keepalives: 1,
+        }));
+    }
+
+    pub fn capture(&self, capture_id: &str, id: SessionId) {
+        let (capture_id, session_id) = (capture_id.to_owned(), id.to_string());
+        self.say(Message::Capture(Capture { capture_id, session_id }));
+    }
+
+    pub async fn said_captured(&mut self) -> Captured {
+        match self.news().await {
+            Some(Said::Captured(captured)) => captured,
+            other => panic!("not captured but {other:?}"),
+        }
     }
 
     pub fn acknowledge(&self, id: SessionId) {

@@ -1,7 +1,7 @@
 //! The agent's end of the stream, against a hub that the test plays.
 
 use proto::{
-    agent::{from_agent::Message as Said, session_report},
+    agent::{captured::Outcome, from_agent::Message as Said, session_report},
     id::SessionId,
 };
 use tokio::{task::JoinHandle, time::Instant};
@@ -143,6 +143,32 @@ async fn the_release_of_an_unknown_session_is_answered() {
     let id = SessionId::generate();
     stream.release(id, "deadline");
     assert_eq!(stream.said_ended().await, (id, "deadline".to_owned()));
+}
+
+#[tokio::test]
+async fn a_deadline_is_moved_and_a_state_is_read_when_the_hub_asks() {
+    let mut link = Link::start().await;
+    let (mut stream, id) = link.with_session().await;
+    stream.capture("one", id);
+    let captured = stream.said_captured().await;
+    assert_eq!((captured.capture_id.as_str(), captured.session_id), ("one", id.to_string()));
+    let nothing = br#"{"cookies":[],"origins":[]}"#.to_vec();
+    assert_eq!(captured.outcome, Some(Outcome::StorageState(nothing)));
+    stream.adjust_to_now(id);
+    assert_eq!(stream.said_ended().await, (id, "deadline".to_owned()));
+    stream.capture("two", id);
+    loop {
+        match stream.news().await {
+            Some(Said::Captured(captured)) => {
+                assert_eq!(captured.capture_id, "two");
+                let error = "the session does not run here".to_owned();
+                assert_eq!(captured.outcome, Some(Outcome::Error(error)));
+                break;
+            }
+            Some(Said::Ended(_)) => {} // repeated until it is acknowledged
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The task that owns one session: launch, lend, end, clean up, report.
+//! The task that owns one session: launch, prepare, lend, end, clean up, report.
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Ending, Lent, Order, Outcome, Report, Source, Usage,
+    Ending, Lent, Order, Outcome, Report, Source, Terms, Usage,
     registry::{Entry, Phase},
 };
-use crate::cdp::Mux;
+use crate::{cdp::Mux, storage_state};
 
 /// How often a browser is asked whether it lives.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(super) struct Driver {
     source: Arc<dyn Source>,
     reports: mpsc::UnboundedSender<Report>,
     wish: watch::Receiver<Option<Ending>>,
+    terms: watch::Receiver<Terms>,
 }
 
 impl Driver {
@@ -44,8 +45,8 @@ impl Driver {
         source: Arc<dyn Source>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
-        let wish = entry.wish.subscribe();
-        Self { order, entry, slot: Some(slot), source, reports, wish }
+        let (wish, terms) = (entry.wish.subscribe(), entry.terms.subscribe());
+        Self { order, entry, slot: Some(slot), source, reports, wish, terms }
     }
 
     /// Runs the session to its end. Returns when nothing of it is left.
@@ -64,12 +65,16 @@ impl Driver {
             Ok(mut browser) => {
                 let meter = browser.lend(self.order.proxy.take());
                 self.entry.meter.get_or_init(|| meter);
-                (self.serve(&mut *browser).await, Some(browser))
+                let ending = match self.prepare(&browser.mux()).await {
+                    Ok(()) => self.serve(&mut *browser).await,
+                    Err(ending) => ending,
+                };
+                (ending, Some(browser))
             }
             Err(ending) => {
                 self.over(ending.reason);
                 let late = match ending.reason {
-                    EndReason::LaunchFailed => None,
+                    EndReason::LaunchFailed | EndReason::ForceStopped => None,
                     _ => timeout(LAUNCH_GRACE, launching).await.ok().and_then(Result::ok),
                 };
                 (ending, late)
@@ -84,16 +89,32 @@ impl Driver {
         self.finish(Outcome { ending, usage });
     }
 
+    /// Makes the browser what its first client is to find.
+    async fn prepare(&mut self, mux: &Arc<Mux>) -> Result<(), Ending> {
+        let state = std::mem::take(&mut self.order.storage_state).0;
+        if state.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            applied = storage_state::apply(mux, &state) => applied.map_err(|error| {
+                let detail = format!("the storage state cannot be restored: {error}");
+                warn!(detail, "the browser could not be prepared");
+                Ending::new(EndReason::LaunchFailed, detail)
+            }),
+            ending = self.called_off() => Err(ending),
+        }
+    }
+
     /// Lends the browser to clients until something ends the session.
     async fn serve(&mut self, browser: &mut dyn Lent) -> Ending {
         let mux = browser.mux();
         let clients = mux.clients();
         self.entry.phase.send_replace(Phase::Running(mux.clone()));
         self.report(Report::Running(self.order.id));
-        let keep_alive = self.order.keep_alive;
+        let (terms, keep_alive) = (self.terms.clone(), self.order.keep_alive);
         tokio::select! {
             ending = self.called_off() => ending,
-            () = idle(clients, keep_alive) => Ending::new(EndReason::Idle, ""),
+            () = idle(clients, terms, keep_alive) => Ending::new(EndReason::Idle, ""),
             status = browser.exited() => {
                 // What it still said is in the pipe, and clients get that first.
                 let _ = timeout(EXIT_GRACE, mux.closed()).await;
@@ -108,11 +129,15 @@ impl Driver {
         }
     }
 
-    /// Waits until someone wants the session to end, or its deadline.
+    /// Waits until someone wants the session to end, or its deadline, which may move.
     async fn called_off(&mut self) -> Ending {
-        tokio::select! {
-            ending = wished(&mut self.wish) => ending,
-            () = sleep_until(self.order.deadline) => Ending::new(EndReason::Deadline, ""),
+        loop {
+            let deadline = self.terms.borrow_and_update().deadline;
+            tokio::select! {
+                ending = wished(&mut self.wish) => return ending,
+                () = sleep_until(deadline) => return Ending::new(EndReason::Deadline, ""),
+                Ok(()) = self.terms.changed() => {}
+            }
         }
     }
 
@@ -154,9 +179,14 @@ async fn wished(wish: &mut watch::Receiver<Option<Ending>>) -> Ending {
 }
 
 /// Clients are flushed and closed while the browser is torn down: neither waits for the other.
+/// One that is forced to stop does not wait for its clients at all.
 async fn clean_up(browser: Box<dyn Lent>, entry: &Entry, reason: EndReason) -> Usage {
     let mux = browser.mux();
     mux.end(reason);
+    if reason == EndReason::ForceStopped {
+        browser.close().await;
+        return entry.used(&mux);
+    }
     let drained = timeout(DRAIN_LIMIT, mux.drained());
     let (drained, ()) = tokio::join!(drained, browser.close());
     if drained.is_err() {
@@ -165,24 +195,32 @@ async fn clean_up(browser: Box<dyn Lent>, entry: &Entry, reason: EndReason) -> U
     entry.used(&mux)
 }
 
-/// Waits until clients were there and the last has been gone for `keep_alive`.
-async fn idle(mut clients: watch::Receiver<usize>, keep_alive: Duration) {
+/// Waits until clients were there and the last has been gone for `keep_alive`, or for as
+/// long since the keep-alive was restarted.
+async fn idle(
+    mut clients: watch::Receiver<usize>,
+    mut terms: watch::Receiver<Terms>,
+    keep_alive: Duration,
+) {
     // Any change means that a client came, even if it has left again meanwhile: so a change
     // from before this line must still count.
     let mut any = *clients.borrow() > 0;
     loop {
-        let changed = if any && *clients.borrow_and_update() == 0 {
-            tokio::select! {
-                () = sleep(keep_alive) => return,
-                changed = clients.changed() => changed,
-            }
-        } else {
-            clients.changed().await
+        let alone = any && *clients.borrow_and_update() == 0;
+        let restarted = async {
+            let kept = terms.borrow_and_update().keepalives;
+            terms.wait_for(|terms| terms.keepalives > kept).await.is_ok()
         };
-        if changed.is_err() {
-            return std::future::pending().await; // the mux is gone: others see why
+        tokio::select! {
+            () = sleep(keep_alive), if alone => return,
+            true = restarted => {}
+            changed = clients.changed() => {
+                if changed.is_err() {
+                    return std::future::pending().await; // the mux is gone: others see why
+                }
+                any = true;
+            }
         }
-        any = true;
     }
 }
 
@@ -220,16 +258,22 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(30);
 
+    fn terms() -> watch::Sender<Terms> {
+        watch::Sender::new(Terms { deadline: Instant::now(), keepalives: 0 })
+    }
+
     #[tokio::test]
     async fn before_the_first_client_a_session_is_not_idle() {
-        let clients = watch::Sender::new(0);
-        assert!(timeout(SHORT * 3, idle(clients.subscribe(), SHORT)).await.is_err());
+        let (clients, terms) = (watch::Sender::new(0), terms());
+        assert!(
+            timeout(SHORT * 3, idle(clients.subscribe(), terms.subscribe(), SHORT)).await.is_err()
+        );
     }
 
     #[tokio::test]
     async fn a_session_is_idle_when_its_last_client_has_been_gone_for_long_enough() {
-        let clients = watch::Sender::new(0);
-        let waiting = idle(clients.subscribe(), SHORT);
+        let (clients, terms) = (watch::Sender::new(0), terms());
+        let waiting = idle(clients.subscribe(), terms.subscribe(), SHORT);
         tokio::pin!(waiting);
         clients.send_replace(2);
         assert!(timeout(SHORT * 3, &mut waiting).await.is_err(), "clients are there");
@@ -242,8 +286,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_was_there_only_briefly_counts() {
-        let clients = watch::Sender::new(0);
-        let waiting = idle(clients.subscribe(), SHORT);
+        let (clients, terms) = (watch::Sender::new(0), terms());
+        let waiting = idle(clients.subscribe(), terms.subscribe(), SHORT);
         clients.send_replace(1);
         clients.send_replace(0);
         soon(waiting).await;
@@ -251,9 +295,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_comes_back_starts_the_time_anew() {
-        let clients = watch::Sender::new(1);
+        let (clients, terms) = (watch::Sender::new(1), terms());
         let keep_alive = SHORT * 4;
-        let waiting = idle(clients.subscribe(), keep_alive);
+        let waiting = idle(clients.subscribe(), terms.subscribe(), keep_alive);
         tokio::pin!(waiting);
         clients.send_replace(0);
         assert!(timeout(SHORT * 2, &mut waiting).await.is_err());
@@ -262,5 +306,23 @@ mod tests {
         let left = Instant::now();
         soon(waiting).await;
         assert!(left.elapsed() >= keep_alive - Duration::from_millis(1));
+    }
+
+    #[tokio::test]
+    async fn a_keep_alive_by_request_starts_the_time_anew_and_another_deadline_does_not() {
+        let (clients, terms) = (watch::Sender::new(1), terms());
+        let keep_alive = SHORT * 4;
+        let waiting = idle(clients.subscribe(), terms.subscribe(), keep_alive);
+        tokio::pin!(waiting);
+        clients.send_replace(0);
+        assert!(timeout(SHORT * 2, &mut waiting).await.is_err());
+        terms.send_modify(|terms| terms.keepalives += 1);
+        let kept = Instant::now();
+        assert!(timeout(SHORT * 2, &mut waiting).await.is_err());
+        terms.send_modify(|terms| terms.deadline += SHORT);
+        soon(waiting).await;
+        let waited = kept.elapsed();
+        assert!(waited >= keep_alive - Duration::from_millis(1), "{waited:?}");
+        assert!(waited < keep_alive + SHORT * 2, "{waited:?}");
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{fmt, process::ExitStatus, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use proto::{id::SessionId, session::EndReason};
@@ -31,6 +31,7 @@ use crate::{
     browser::LaunchOptions,
     cdp::{self, Mux},
     gateway::{Meter, Upstream},
+    storage_state::{self, StateError},
 };
 
 /// How long a session without keep-alive waits for its client to come back.
@@ -40,13 +41,14 @@ pub const RECONNECT_GRACE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub id: SessionId,
-    /// When it ends by this process's clock. The control plane judges it too.
-    pub deadline: Instant,
+    pub terms: Terms,
     /// How long it outlives its last client.
     pub keep_alive: Duration,
     pub options: LaunchOptions,
     /// Where its traffic goes; `None`: straight to the sites.
     pub proxy: Option<Upstream>,
+    /// What its browser has to start with.
+    pub storage_state: StorageState,
     /// W3C trace context of the request that made it; empty: none.
     pub traceparent: String,
 }
@@ -57,6 +59,25 @@ pub(crate) struct Usage {
     pub clients: cdp::Usage,
     /// What passed between its browser and the network, both directions together.
     pub egress_bytes: u64,
+}
+
+/// What may change while a session runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Terms {
+    /// When it ends by this process's clock. The control plane judges it too.
+    pub deadline: Instant,
+    /// How often its keep-alive was restarted by request.
+    pub keepalives: u64,
+}
+
+/// A storage state as JSON, full of secrets; empty: none.
+#[derive(Clone, Default)]
+pub(crate) struct StorageState(pub Vec<u8>);
+
+impl fmt::Debug for StorageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StorageState({} bytes)", self.0.len())
+    }
 }
 
 /// Why a session is to end, or has ended.
@@ -71,6 +92,15 @@ impl Ending {
     pub fn new(reason: EndReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+}
+
+/// Why there is no storage state.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaptureError {
+    #[error("the session does not run here")]
+    NotRunning,
+    #[error("the storage state cannot be read: {0}")]
+    State(#[from] StateError),
 }
 
 /// News for the hub. Only a hint that the registry has changed: what is said is read there.
@@ -121,10 +151,11 @@ impl Sessions {
         &self.registry
     }
 
-    /// Runs a session. One that is known is left as it is, and what is known of it is
+    /// Runs a session. One that is known only gets its new terms, and what is known of it is
     /// reported again: the hub asks because it missed that.
     pub fn assign(&self, order: Order) {
         let id = order.id;
+        self.registry.adjust(id, order.terms);
         match self.registry.admit(&order) {
             Ok((entry, slot)) => {
                 let span = tracing::info_span!("session", %id, traceparent = %order.traceparent);
@@ -141,6 +172,25 @@ impl Sessions {
             Err(State::Running) => self.report(Report::Running(id)),
             Err(State::Ended(_)) => self.report(Report::Ended(id)),
         }
+    }
+
+    /// Reads the storage state of a session's browser, in a task of its own, and hands it
+    /// to `then`.
+    pub fn capture<F>(
+        &self,
+        id: SessionId,
+        then: impl FnOnce(Result<Vec<u8>, CaptureError>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let mux = self.registry.running(id);
+        self.drivers.spawn(async move {
+            let captured = match mux {
+                Some(mux) => storage_state::capture(&mux, &[]).await.map_err(CaptureError::from),
+                None => Err(CaptureError::NotRunning),
+            };
+            then(captured).await;
+        });
     }
 
     /// Waits until no session's task is left. The registry must have been closed.

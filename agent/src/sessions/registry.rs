@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Ending, Order, Usage};
+use super::{Ending, Order, Terms, Usage};
 use crate::{cdp::Mux, gateway::Meter};
 
 /// How many acknowledged sessions are remembered; the one with the nearest deadline goes first.
@@ -62,7 +62,8 @@ pub(crate) struct Entry {
     pub wish: watch::Sender<Option<Ending>>,
     /// Set once, when everything is gone.
     pub outcome: OnceLock<Outcome>,
-    deadline: Instant,
+    /// Set by the hub.
+    pub terms: watch::Sender<Terms>,
 }
 
 impl Entry {
@@ -72,7 +73,7 @@ impl Entry {
             meter: OnceLock::new(),
             wish: watch::Sender::new(None),
             outcome: OnceLock::new(),
-            deadline: order.deadline,
+            terms: watch::Sender::new(order.terms),
         }
     }
 
@@ -213,6 +214,25 @@ impl Registry {
         self.open.iter().filter_map(|entry| Some((*entry.key(), entry.usage()?))).collect()
     }
 
+    /// Another deadline, or the keep-alive anew. What is not open here has no terms.
+    pub(crate) fn adjust(&self, id: SessionId, terms: Terms) {
+        if let Some(entry) = self.open.get(&id) {
+            // Restarts are counted: one that comes late must not undo a later one.
+            entry.terms.send_modify(|known| {
+                known.deadline = terms.deadline;
+                known.keepalives = known.keepalives.max(terms.keepalives);
+            });
+        }
+    }
+
+    /// The browser of a session that runs.
+    pub(crate) fn running(&self, id: SessionId) -> Option<Arc<Mux>> {
+        match &*self.open.get(&id)?.phase.borrow() {
+            Phase::Running(mux) => Some(mux.clone()),
+            Phase::Launching | Phase::Over(_) => None,
+        }
+    }
+
     /// Asks a session to end; `false` when it is not open here.
     pub(crate) fn end(&self, id: SessionId, ending: &Ending) -> bool {
         self.open.get(&id).map(|entry| entry.end(ending)).is_some()
@@ -232,10 +252,10 @@ impl Registry {
 
     /// The hub knows that the session has ended.
     pub(crate) fn acknowledged(&self, id: SessionId) {
-        let ended = self
-            .open
-            .get(&id)
-            .and_then(|entry| Some((entry.outcome.get()?.ending.reason, entry.deadline)));
+        let ended = self.open.get(&id).and_then(|entry| {
+            let reason = entry.outcome.get()?.ending.reason;
+            Some((reason, entry.terms.borrow().deadline))
+        });
         let Some((reason, deadline)) = ended else { return };
         self.lock_over().remember(id, reason, deadline);
         self.open.remove(&id);

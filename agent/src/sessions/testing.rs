@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Lent, Order, Source};
+use super::{Lent, Order, Source, StorageState, Terms};
 use crate::{
     browser::LaunchOptions,
     cdp::Mux,
@@ -132,10 +132,11 @@ impl Lent for Fake {
 pub(crate) fn order() -> Order {
     Order {
         id: SessionId::generate(),
-        deadline: Instant::now() + Duration::from_secs(60),
+        terms: Terms { deadline: Instant::now() + Duration::from_secs(60), keepalives: 0 },
         keep_alive: Duration::from_secs(10),
         options: LaunchOptions { viewport: (1280, 720), user_agent: None },
         proxy: None,
+        storage_state: StorageState::default(),
         traceparent: String::new(),
     }
 }

@@ -18,6 +18,10 @@ fn outcome(sessions: &Sessions, id: SessionId) -> Ending {
     }
 }
 
+fn until(deadline: Instant) -> Order {
+    Order { terms: Terms { deadline, keepalives: 0 }, ..order() }
+}
+
 #[tokio::test]
 async fn a_session_runs_until_it_is_released_and_leaves_nothing() {
     let fakes = Fakes::new();
@@ -42,7 +46,7 @@ async fn a_session_runs_until_it_is_released_and_leaves_nothing() {
 async fn the_end_is_known_until_the_deadline_also_after_it_was_acknowledged() {
     let fakes = Fakes::new();
     let (sessions, mut reports) = start(1, &fakes);
-    let (kept, forgotten) = (order(), Order { deadline: Instant::now(), ..order() });
+    let (kept, forgotten) = (order(), until(Instant::now()));
     for order in [forgotten.clone(), kept.clone()] {
         sessions.assign(order.clone());
         sessions.registry().end(order.id, &Ending::new(EndReason::Released, ""));
@@ -135,10 +139,55 @@ async fn a_session_released_during_its_launch_ends_at_once_and_its_browser_is_cl
 async fn a_session_ends_at_its_deadline() {
     let fakes = Fakes::new();
     let (sessions, mut reports) = start(1, &fakes);
-    let order = Order { deadline: Instant::now() + Duration::from_millis(20), ..order() };
+    let order = until(Instant::now() + Duration::from_millis(20));
     sessions.assign(order.clone());
     while soon(reports.recv()).await != Some(Report::Ended(order.id)) {}
     assert_eq!(outcome(&sessions, order.id).reason, EndReason::Deadline);
+}
+
+#[tokio::test]
+async fn a_deadline_moves_both_ways_also_by_a_repeated_assignment() {
+    let fakes = Fakes::new();
+    let (sessions, mut reports) = start(1, &fakes);
+    let order = until(Instant::now() + Duration::from_millis(100));
+    let later = Instant::now() + Duration::from_secs(60);
+    sessions.assign(order.clone());
+    let terms = |deadline| Terms { deadline, keepalives: 0 };
+    sessions.registry().adjust(order.id, terms(later));
+    assert_eq!(soon(reports.recv()).await, Some(Report::Running(order.id)));
+    let beyond = order.terms.deadline + Duration::from_millis(50);
+    assert!(tokio::time::timeout_at(beyond, reports.recv()).await.is_err(), "it runs on");
+    sessions.assign(Order { terms: terms(Instant::now()), ..order.clone() });
+    while soon(reports.recv()).await != Some(Report::Ended(order.id)) {}
+    assert_eq!(outcome(&sessions, order.id).reason, EndReason::Deadline);
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_restored_is_a_failed_launch_that_says_why() {
+    let fakes = Fakes::new();
+    let (sessions, mut reports) = start(1, &fakes);
+    let state = br#"{"cookies":[{"name":"sid","value":"hush"}]}"#.to_vec();
+    let order = Order { storage_state: StorageState(state), ..order() };
+    assert!(!format!("{order:?}").contains("hush"));
+    sessions.assign(order.clone());
+    assert_eq!(soon(reports.recv()).await, Some(Report::Ended(order.id)));
+    let ending = outcome(&sessions, order.id);
+    let detail = "the storage state cannot be restored: cookies[0] has no domain";
+    assert_eq!(ending, Ending::new(EndReason::LaunchFailed, detail));
+    assert_eq!(fakes.open(), 0);
+}
+
+#[tokio::test]
+async fn a_forced_stop_does_not_wait_for_a_launch() {
+    let fakes = Fakes::with_permits(0);
+    let (sessions, mut reports) = start(1, &fakes);
+    let order = order();
+    sessions.assign(order.clone());
+    sessions.registry().end(order.id, &Ending::new(EndReason::ForceStopped, ""));
+    let begun = Instant::now();
+    assert_eq!(soon(reports.recv()).await, Some(Report::Ended(order.id)));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(outcome(&sessions, order.id).reason, EndReason::ForceStopped);
 }
 
 #[tokio::test]

@@ -1,0 +1,78 @@
+//! Which origins the pages of a browser have been at: where its storage may hold something.
+
+use std::collections::VecDeque;
+
+use url::Url;
+
+/// How many are remembered; the one that was left alone for longest goes first.
+const VISITED_MAX: usize = 256;
+
+/// Origins of pages, the latest last.
+#[derive(Default)]
+pub(super) struct Visited {
+    origins: VecDeque<String>,
+    /// Those that count whether a page has been there or not.
+    kept: Vec<String>,
+}
+
+impl Visited {
+    /// A page is at this URL.
+    pub fn note(&mut self, url: &str) {
+        let Some(origin) = web_origin(url) else { return };
+        if self.origins.back() == Some(&origin) {
+            return;
+        }
+        self.origins.retain(|other| *other != origin);
+        if self.origins.len() == VISITED_MAX {
+            self.origins.pop_front();
+        }
+        self.origins.push_back(origin);
+    }
+
+    /// Something was stored for these without a page of a client's.
+    pub fn keep(&mut self, origins: Vec<String>) {
+        self.kept = origins;
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.kept.iter().chain(&self.origins).cloned().collect()
+    }
+}
+
+/// The origin of an `http` or `https` URL as browsers write it; `None` for any other.
+pub(crate) fn web_origin(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_scheme_host_and_a_port_of_its_own() {
+        for (url, origin) in [
+            ("https://Example.com:443/a?b#c", Some("https://example.com")),
+            ("http://localhost:8080/", Some("http://localhost:8080")),
+            ("http://bücher.example/", Some("http://xn--bcher-kva.example")),
+            ("about:blank", None),
+            ("chrome://newtab/", None),
+            ("", None),
+        ] {
+            assert_eq!(web_origin(url).as_deref(), origin, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_latest_are_kept_once_each() {
+        let mut visited = Visited::default();
+        for n in 0..VISITED_MAX + 5 {
+            visited.note(&format!("https://{n}.example/"));
+        }
+        visited.note("https://7.example/again");
+        let all = visited.all();
+        assert_eq!(all.len(), VISITED_MAX);
+        assert_eq!(all[0], "https://5.example");
+        assert_eq!(all[VISITED_MAX - 1], "https://7.example");
+    }
+}
