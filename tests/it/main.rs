@@ -13,4 +13,6 @@ mod halves;
 mod limits;
 mod proxy;
 mod raw;
+mod storage_state;
 mod tokens;
+mod usage;

@@ -1,22 +1,39 @@
 //! The site that browsers open in the tests. Reached as `localhost` and as `127.0.0.1` it is
 //! two sites, so a frame of one in the other runs in another process.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use axum::{
     Json, Router,
-    extract::Request,
-    http::{StatusCode, header},
+    extract::{Path, Request, State},
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
+use ulid::Ulid;
 
 /// A running site; it ends when dropped.
 #[derive(Debug)]
 pub struct Site {
     /// `http://localhost:port`
     pub url: String,
+    shelf: Shelf,
     serving: JoinHandle<()>,
+}
+
+/// What a test and the scripts that it runs tell each other: JSON by name, at `/shelf/{name}`.
+type Shelf = Arc<Mutex<HashMap<String, Value>>>;
+
+/// What lets one in: the cookie and the token of a login.
+#[derive(Clone, Debug)]
+struct Login {
+    cookie: String,
+    token: String,
 }
 
 macro_rules! page {
@@ -40,7 +57,21 @@ impl Site {
     ///
     /// When there is no port left.
     pub async fn start() -> Self {
+        let shelf = Shelf::default();
+        let login =
+            Login { cookie: Ulid::generate().to_string(), token: Ulid::generate().to_string() };
+        let shelves = Router::new()
+            .route("/shelf/{name}", get(from_shelf).put(onto_shelf))
+            .with_state(shelf.clone());
+        let account = Router::new()
+            .route("/login.html", page!("login.html"))
+            .route("/login", post(sign_in))
+            .route("/account", page!("account.html"))
+            .route("/account/name", get(name))
+            .with_state(login);
         let routes = Router::new()
+            .merge(shelves)
+            .merge(account)
             .route("/", page!("index.html"))
             .route("/index.html", page!("index.html"))
             .route("/second.html", page!("second.html"))
@@ -59,7 +90,17 @@ impl Site {
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, routes).await;
         });
-        Self { url: format!("http://localhost:{port}"), serving }
+        Self { url: format!("http://localhost:{port}"), shelf, serving }
+    }
+
+    /// Puts something onto the shelf.
+    pub fn put(&self, name: &str, value: Value) {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value);
+    }
+
+    /// What is on the shelf.
+    pub fn look(&self, name: &str) -> Option<Value> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }
 
@@ -78,4 +119,34 @@ async fn echo(request: Request) -> Response {
     let path = request.uri().to_string();
     Json(json!({ "method": request.method().as_str(), "path": path, "headers": headers }))
         .into_response()
+}
+
+async fn from_shelf(State(shelf): State<Shelf>, Path(name): Path<String>) -> Response {
+    let found = shelf.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+    found.map_or(StatusCode::NOT_FOUND.into_response(), |value| Json(value).into_response())
+}
+
+async fn onto_shelf(
+    State(shelf): State<Shelf>,
+    Path(name): Path<String>,
+    Json(value): Json<Value>,
+) {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+}
+
+/// Lets anybody in.
+async fn sign_in(State(login): State<Login>) -> Response {
+    let cookie = format!("sid={}; HttpOnly; Path=/; SameSite=Lax; Max-Age=86400", login.cookie);
+    ([(header::SET_COOKIE, cookie)], Json(json!({ "token": login.token }))).into_response()
+}
+
+/// Tells the name of who shows both the cookie and the token.
+async fn name(State(login): State<Login>, headers: HeaderMap) -> Response {
+    let shows = |name, what: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.split("; ").any(|part| part == what))
+    };
+    let cookie = shows(header::COOKIE, &format!("sid={}", login.cookie));
+    let token = shows(header::AUTHORIZATION, &format!("Bearer {}", login.token));
+    if cookie && token { "Zoë".into_response() } else { StatusCode::UNAUTHORIZED.into_response() }
 }
