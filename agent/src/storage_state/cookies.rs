@@ -20,65 +20,82 @@ pub(super) struct Cookie {
     expires: Option<f64>,
 }
 
+/// The fields of a cookie, and where it stands.
+struct Fields {
+    place: String,
+    fields: Map<String, Value>,
+}
+
+impl Fields {
+    fn wrong(&self, fault: impl Into<String>) -> StateError {
+        StateError::invalid(&self.place, fault)
+    }
+
+    /// What a field holds; `null` is as good as nothing.
+    fn get<T>(
+        &self,
+        field: &str,
+        kind: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, StateError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                let found = read(value);
+                found.map(Some).ok_or_else(|| self.wrong(format!("has a {field} that is {kind}")))
+            }
+        }
+    }
+
+    fn text(&self, field: &str) -> Result<Option<String>, StateError> {
+        self.get(field, "no text", |value| value.as_str().map(str::to_owned))
+    }
+
+    fn needed(&self, field: &str) -> Result<String, StateError> {
+        self.text(field)?.ok_or_else(|| self.wrong(format!("has no {field}")))
+    }
+}
+
 impl Cookie {
     /// Reads the `n`th cookie.
     pub fn read(n: usize, json: &str) -> Result<Self, StateError> {
         let place = format!("cookies[{n}]");
-        let wrong = |place: &str, fault: &str| Err(StateError::invalid(place, fault));
-        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(json) else {
-            return wrong(&place, "has to be an object");
+        let Ok(fields) = serde_json::from_str(json) else {
+            return Err(StateError::invalid(place, "has to be an object"));
         };
-        fields.retain(|_, value| !value.is_null());
-        let mut text = |field: &str| match fields.remove(field) {
-            Some(Value::String(text)) => Ok(Some(text)),
-            None => Ok(None),
-            Some(_) => Err(format!("has a {field} that is no text")),
-        };
-        let (name, domain) = match (text("name"), text("domain")) {
-            (Ok(Some(name)), Ok(Some(domain))) if !domain.is_empty() => (name, domain),
-            (Ok(Some(_)), _) => return wrong(&place, "has no domain"),
-            _ => return wrong(&place, "has no name"),
-        };
-        let place = format!("{place} ({name} on {domain})");
-        let invalid = |fault: String| StateError::invalid(&place, fault);
-        let value =
-            text("value").map_err(invalid)?.ok_or_else(|| invalid("has no value".into()))?;
-        let path = text("path").map_err(invalid)?.filter(|path| path.starts_with('/'));
-        let Some(path) = path else { return wrong(&place, "has no path that begins with a slash") };
+        let mut fields = Fields { place, fields };
+        let (name, domain) = (fields.needed("name")?, fields.needed("domain")?);
+        if domain.is_empty() {
+            return Err(fields.wrong("has no domain"));
+        }
+        fields.place = format!("{} ({name} on {domain})", fields.place);
+        let (value, path) = (fields.needed("value")?, fields.needed("path")?);
+        if !path.starts_with('/') {
+            return Err(fields.wrong("has a path that does not begin with a slash"));
+        }
         let mut params = json!({ "name": name, "value": value, "domain": domain, "path": path });
-        if let Some(same_site) = text("sameSite").map_err(invalid)? {
+        for flag in ["httpOnly", "secure"] {
+            let is = fields.get(flag, "neither true nor false", Value::as_bool)?;
+            params[flag] = is.unwrap_or(false).into();
+        }
+        if let Some(same_site) = fields.text("sameSite")? {
             if !["Strict", "Lax", "None"].contains(&same_site.as_str()) {
-                return wrong(&place, "has a sameSite that is not Strict, Lax or None");
+                return Err(fields.wrong("has a sameSite that is not Strict, Lax or None"));
             }
             params["sameSite"] = same_site.into();
         }
-        if let Some(site) = text("partitionKey").map_err(invalid)? {
-            let ancestor = fields.get("_crHasCrossSiteAncestor").is_none_or(|is| *is == true);
+        if let Some(site) = fields.text("partitionKey")? {
+            let ancestor = "_crHasCrossSiteAncestor";
+            let ancestor = fields.get(ancestor, "neither true nor false", Value::as_bool)?;
             params["partitionKey"] =
-                json!({ "topLevelSite": site, "hasCrossSiteAncestor": ancestor });
+                json!({ "topLevelSite": site, "hasCrossSiteAncestor": ancestor.unwrap_or(true) });
         }
-        for flag in ["httpOnly", "secure"] {
-            match fields.get(flag) {
-                Some(Value::Bool(is)) => params[flag] = (*is).into(),
-                None => {}
-                Some(_) => {
-                    return wrong(&place, &format!("has a {flag} that is not true or false"));
-                }
-            }
-        }
-        let expires = match fields.get("expires") {
-            None => None,
-            Some(expires) => {
-                let Some(seconds) = expires.as_f64() else {
-                    return wrong(&place, "has an expires that is no number");
-                };
-                (seconds >= 0.0).then_some(seconds)
-            }
-        };
+        let expires = fields.get("expires", "no number", Value::as_f64)?;
+        let expires = expires.filter(|seconds| *seconds >= 0.0);
         if let Some(seconds) = expires {
             params["expires"] = seconds.into();
         }
-        Ok(Self { place, params, expires })
+        Ok(Self { place: fields.place, params, expires })
     }
 }
 

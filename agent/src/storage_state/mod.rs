@@ -12,6 +12,8 @@
 mod cookies;
 mod parse;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod visit;
 

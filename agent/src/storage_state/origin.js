@@ -118,12 +118,13 @@
     request.addEventListener('blocked', () => reject(new Error('another page keeps it')));
   });
 
-  /** Counts what is read, and stops at too much. */
+  /** Thrown when more is stored than may be read. */
+  const TOO_MUCH = new Error('too much');
   const budget = limit => ({
     left: limit,
     take(text) {
       this.left -= text.length;
-      if (this.left < 0) throw new Error('it stores too much');
+      if (this.left < 0) throw TOO_MUCH;
     },
   });
 
@@ -225,28 +226,33 @@
     try {
       return await steps();
     } catch (error) {
-      throw new Error(`${part}: ${error.message}`);
+      throw error === TOO_MUCH ? error : new Error(`${part}: ${error.message}`);
     }
   };
 
+  /** All that the origin stores, as JSON; empty: nothing. */
+  const stored = async left => {
+    const items = await within('local storage', () => {
+      const names = Array.from({ length: localStorage.length }, (_, n) => localStorage.key(n));
+      const found = names.map(name => ({ name, value: localStorage.getItem(name) }));
+      for (const item of found) left.take(item.name + item.value);
+      return found;
+    });
+    const databases = [];
+    for (const { name } of await indexedDB.databases()) {
+      databases.push(await within(`IndexedDB ${name}`, () => readDatabase(name, left)));
+    }
+    const found = databases.filter(database => database !== null);
+    if (items.length + found.length === 0) return '';
+    return JSON.stringify({ localStorage: items, ...(found.length > 0 && { indexedDB: found }) });
+  };
+
   return {
-    /** What is stored, as JSON of at most about `limit` characters; empty when nothing is. */
-    read: async limit => {
-      const left = budget(limit);
-      const items = await within('local storage', () => {
-        const names = Array.from({ length: localStorage.length }, (_, n) => localStorage.key(n));
-        const found = names.map(name => ({ name, value: localStorage.getItem(name) }));
-        for (const item of found) left.take(item.name + item.value);
-        return found;
-      });
-      const databases = [];
-      for (const { name } of await indexedDB.databases()) {
-        databases.push(await within(`IndexedDB ${name}`, () => readDatabase(name, left)));
-      }
-      const found = databases.filter(database => database !== null);
-      if (items.length + found.length === 0) return '';
-      return JSON.stringify({ localStorage: items, ...(found.length > 0 && { indexedDB: found }) });
-    },
+    /** What is stored, as JSON; empty when nothing is, `null` when it is more than about `limit` characters. */
+    read: limit => stored(budget(limit)).catch(error => {
+      if (error === TOO_MUCH) return null;
+      throw error;
+    }),
 
     /** Stores what `text` says, in place of what was there under the same names. */
     write: async text => {

@@ -48,11 +48,15 @@ impl Visitor {
         Ok(Self { page })
     }
 
-    /// What an origin stores, as JSON of at most about `limit` characters; empty: nothing.
+    /// What an origin stores, as JSON; empty: nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it is more than about `limit` characters, cannot be read, or the page is lost.
     pub async fn read(&mut self, origin: &str, limit: usize) -> Result<String, StateError> {
         self.go(origin).await?;
         let read = self.run(origin, &format!("read({limit})")).await?;
-        Ok(read.as_str().unwrap_or_default().to_owned())
+        read.as_str().map(str::to_owned).ok_or(StateError::TooLarge)
     }
 
     /// Makes an origin store this.
