@@ -1,12 +1,16 @@
 //! The hub against an agent that the test plays, over a real connection.
 
+mod actions;
+mod captures;
+mod inputs;
+
 use std::{net::SocketAddr, time::Duration};
 
 use proto::{
     agent::{
-        Ended, FromAgent, FromHub, Heartbeat, Hello, Release, Running, SessionReport, SessionUsage,
-        Usage, from_agent::Message as Said, from_hub::Message, hub_client::HubClient,
-        hub_server::HubServer, session_report,
+        Adjust, Assign, Capture, Ended, FromAgent, FromHub, Heartbeat, Hello, Release, Running,
+        SessionReport, SessionUsage, Usage, from_agent::Message as Said, from_hub::Message,
+        hub_client::HubClient, hub_server::HubServer, session_report,
     },
     id::{AgentId, InstanceId, SessionId},
     session::{EndReason, SessionStatus},
@@ -108,6 +112,35 @@ impl Agent {
         match self.hear().await.unwrap() {
             Message::Assign(assign) => assign.session_id.parse().unwrap(),
             other => panic!("no assignment but {other:?}"),
+        }
+    }
+
+    /// The next assignment, with all that it says.
+    async fn hear_whole_assign(&mut self) -> Assign {
+        match self.hear().await.unwrap() {
+            Message::Assign(assign) => assign,
+            other => panic!("no assignment but {other:?}"),
+        }
+    }
+
+    /// The next message that is no repetition of an assignment.
+    async fn hear_adjust(&mut self) -> Adjust {
+        loop {
+            match self.hear().await.unwrap() {
+                Message::Assign(_) => (),
+                Message::Adjust(adjust) => return adjust,
+                other => panic!("no adjustment but {other:?}"),
+            }
+        }
+    }
+
+    async fn hear_capture(&mut self) -> Capture {
+        loop {
+            match self.hear().await.unwrap() {
+                Message::Assign(_) => (),
+                Message::Capture(capture) => return capture,
+                other => panic!("no capture but {other:?}"),
+            }
         }
     }
 

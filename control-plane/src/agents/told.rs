@@ -60,3 +60,26 @@ impl Told {
         self.captures.retain(|id| captures.iter().any(|(capture, _)| capture == id));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestApp, id_of, on_both_databases};
+
+    on_both_databases! {
+        async fn a_large_assignment_is_not_repeated_with_every_look(app: TestApp) {
+            app.quick_agent("local", 1).await;
+            let created = app.create("k").send().await.expect(201);
+            let mut session = app.session(id_of(&created)).await;
+            let mut told = Told::default();
+            told.assigned(&session);
+            assert!(told.is_due(&session), "a small one is");
+            session.has_inputs = true;
+            assert!(told.is_due(&session));
+            told.assigned(&session);
+            assert!(!told.is_due(&session));
+            told.keep(&[], &[]);
+            assert!(told.is_due(&session), "it came back");
+        }
+    }
+}

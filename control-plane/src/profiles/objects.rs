@@ -52,6 +52,12 @@ impl Objects {
         Ok(Self(Some(store)))
     }
 
+    /// A store of the test's.
+    #[cfg(test)]
+    pub fn of(store: impl ObjectStore) -> Self {
+        Self(Some(Arc::new(store)))
+    }
+
     /// Whether large contents go here.
     pub fn is_configured(&self) -> bool {
         self.0.is_some()

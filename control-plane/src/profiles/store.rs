@@ -149,17 +149,23 @@ pub async fn rename(
 }
 
 const SCRUB: &str = "UPDATE profiles SET wrapped_key = $2, content = $3 WHERE id = $1";
-const DELETE: &str = "DELETE FROM profiles WHERE id = $1";
 
-/// Overwrites what a profile holds, then deletes it. It must be locked.
-pub async fn delete(tx: &mut Tx, id: ProfileId, held: &ContentRow) -> sqlx::Result<()> {
+/// Overwrites what a profile holds, of which this is what is there.
+pub async fn scrub(tx: &mut Tx, id: ProfileId, held: &ContentRow) -> sqlx::Result<()> {
     let content = held.content.as_ref().map(|content| vec![0_u8; content.len()]);
     on!(tx, |db| {
         let scrub =
             sqlx::query(SCRUB).bind(id.to_string()).bind(vec![0_u8; held.wrapped_key.len()]);
-        scrub.bind(content).execute(&mut *db).await?;
-        sqlx::query(DELETE).bind(id.to_string()).execute(db).await.map(drop)
+        scrub.bind(content).execute(db).await.map(drop)
     })
+}
+
+const DELETE: &str = "DELETE FROM profiles WHERE id = $1";
+
+/// Overwrites what a profile holds, then deletes it. It must be locked.
+pub async fn delete(tx: &mut Tx, id: ProfileId, held: &ContentRow) -> sqlx::Result<()> {
+    scrub(tx, id, held).await?;
+    on!(tx, |db| sqlx::query(DELETE).bind(id.to_string()).execute(db).await.map(drop))
 }
 
 const GET: &str =
