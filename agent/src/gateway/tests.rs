@@ -360,3 +360,24 @@ async fn a_socks_proxy_hears_names_and_carries_everything() {
     assert!(matches!(denied, Denial::Refused(1)), "{denied:?}");
     tokio::join!(gateway.close(), upstream.close());
 }
+
+#[tokio::test]
+async fn a_browser_has_so_many_connections_and_no_more() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let site = Site::start(page).await;
+    let (gateway, _) = lent(None).await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        silent.push(TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.port())).await.unwrap());
+    }
+    let mut one_more = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.port())).await.unwrap();
+    assert_eq!(rest(&mut one_more).await.unwrap(), "");
+    silent.pop();
+    let port = site.address.port();
+    let again = async { while dial(&gateway, "127.0.0.1", port).await.is_err() {} };
+    soon(again).await;
+    gateway.close().await;
+}
