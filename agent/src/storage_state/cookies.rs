@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 use super::StateError;
 use crate::cdp::{CommandError, Mux};
 
+/// How much of a name an error repeats, in characters.
+const SHOWN_MAX: usize = 80;
+
 /// A cookie to be set.
 pub(super) struct Cookie {
     /// Where it stands and how it is called, for errors.
@@ -68,7 +71,8 @@ impl Cookie {
         if domain.is_empty() {
             return Err(fields.wrong("has no domain"));
         }
-        fields.place = format!("{} ({name} on {domain})", fields.place);
+        let shown = |text: &str| text.chars().take(SHOWN_MAX).collect::<String>();
+        fields.place = format!("{} ({} on {})", fields.place, shown(&name), shown(&domain));
         let (value, path) = (fields.needed("value")?, fields.needed("path")?);
         if !path.starts_with('/') {
             return Err(fields.wrong("has a path that does not begin with a slash"));

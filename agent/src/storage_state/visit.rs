@@ -15,8 +15,9 @@ const STEP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where every navigation begins; a redirect leads on. Chrome opens a connection to the host
 /// that a navigation begins with before it asks whether anybody answers in its stead, but
-/// not to the one that it is redirected to. This one never exists (RFC 6761).
-const DOOR: &str = "http://ventus.invalid/";
+/// not to the one that it is redirected to. This host never exists (RFC 6761), and Chrome
+/// connects to no port 1.
+const DOOR: &str = "http://ventus.invalid:1/";
 
 /// An empty page that asks for no icon.
 const EMPTY: &str = r#"<!doctype html><link rel="icon" href="data:,">"#;
