@@ -8,6 +8,9 @@
 //! with the old key after the last look cannot write what it wrapped: its row would refer to
 //! a key that is forgotten. So nothing is ever left that no key can read.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
@@ -101,27 +104,31 @@ pub struct Rotated {
 }
 
 /// Puts a new master key in place of the old one and wraps anew all that the old one wrapped.
-/// Servers may run. With keys from `VENTUS_MASTER_KEY` the operator adds the new one, in front,
-/// to every server first.
+/// Servers may run. With keys from `VENTUS_MASTER_KEY` the operator gives the new one to every
+/// server first, behind the old one, and then, again everywhere, puts it in front.
 ///
 /// # Errors
 ///
 /// When something cannot be decrypted with any key, or servers go on wrapping with the old
 /// one. Then no key is dropped, and what was wrapped anew is good.
 pub async fn rotate_master(db: &Db, data_dir: &Path) -> anyhow::Result<Rotated> {
-    let source = Source::open(data_dir)?;
-    let _alone = match &source {
+    rotate_keys(db, &Source::open(data_dir)?).await
+}
+
+async fn rotate_keys(db: &Db, source: &Source) -> anyhow::Result<Rotated> {
+    let _alone = match source {
         Source::Fixed(_) => None,
         Source::File(path) => Some(alone(path)?),
     };
     let mut keys = source.read()?;
     let mut rotated = Rotated { resumed: keys.len() > 1, ..Rotated::default() };
-    match &source {
+    match source {
         Source::Fixed(_) => {
             ensure!(
                 keys.len() > 1,
-                "VENTUS_MASTER_KEY holds one key: give every server the new key and the old \
-                 one, the new one first and a comma between them, and run this again"
+                "VENTUS_MASTER_KEY holds one key: give every server the old key, a comma and the \
+                 new key, then every server the new key, a comma and the old key, and run this \
+                 again with the latter"
             );
             (rotated.resumed, rotated.from_environment) = (false, true);
         }
@@ -137,7 +144,7 @@ pub async fn rotate_master(db: &Db, data_dir: &Path) -> anyhow::Result<Rotated> 
     register(db, &keys).await?;
     let ring = Ring::new(&keys);
     rewrap_all(db, &ring, &mut rotated).await?;
-    if let Source::File(path) = &source {
+    if let Source::File(path) = source {
         ring::replace(path, &keys[..1]).context("could not write the master key")?;
     }
     Ok(rotated)

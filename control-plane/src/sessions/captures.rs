@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use proto::{
     agent::{Captured, captured::Outcome},
     id::{AgentId, CaptureId, SessionId},
@@ -66,8 +67,7 @@ pub async fn capture(app: &App, session: &SessionRow) -> Result<Vec<u8>, Error> 
     delete(&mut tx, id).await?;
     tx.commit().await?;
     let state = taken?;
-    StorageState::parse(&state)
-        .map_err(|error| anyhow::anyhow!(error).context("the agent's storage state"))?;
+    StorageState::parse(&state).context("what the agent sent")?;
     Ok(state)
 }
 
@@ -123,6 +123,14 @@ pub async fn captured(app: &App, agent: AgentId, captured: Captured) -> sqlx::Re
     debug!(capture = %id, %session, recorded, "captured");
     app.changes.wake(session);
     Ok(())
+}
+
+/// What a capture has brought.
+#[cfg(test)]
+pub(crate) async fn content(app: &App, id: CaptureId) -> anyhow::Result<Vec<u8>> {
+    let capture = get(&mut app.db.read().await?, id).await?;
+    let (key, content) = capture.and_then(|capture| capture.sealed).unwrap_or_default();
+    Ok(open(&app.secrets, id, &key, &content)?)
 }
 
 /// What a content is encrypted for, and its key wrapped. `secrets::rotate` has the same.

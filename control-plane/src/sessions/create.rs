@@ -4,7 +4,9 @@
 //! and idempotency record are one transaction. Once that is committed the session no longer
 //! needs its request: agent and store bring it up, whoever still listens.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod schema;
+
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -18,17 +20,15 @@ use proto::{
     region::Region,
     session::SessionStatus,
 };
-use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
-use utoipa::ToSchema;
 
 use super::{
-    NewSession, SessionRow, Viewport,
+    NewSession, SessionRow,
     changes::Watch,
     idempotency,
     inputs::{self, Inputs, Ready},
-    object::{RuntimeKind, Session},
+    object::Session,
     prefer::Prefer,
     queue::Head,
     store, traceparent, validate,
@@ -44,80 +44,12 @@ use crate::{
     regions,
     request::{CREATE_LIMIT, Query, WrittenBody},
     scheduling,
-    storage_state::schema::StorageState,
 };
 
 /// How often a waiting create looks at the store without having been woken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a create waits for the browser. Agents give up on a launch sooner than this.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
-
-/// The session wanted. Every field is optional, and `null` is the same as leaving it out.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
-pub struct CreateSession {
-    /// Where it is to run; the server's default region if not given.
-    #[schema(example = "local")]
-    region: Option<String>,
-    /// What is to run.
-    #[schema(value_type = Option<RuntimeKind>, default = "chromium")]
-    runtime_kind: Option<String>,
-    /// How long it may live, from its creation.
-    #[schema(minimum = 5, maximum = 86400, default = 1800)]
-    timeout_seconds: Option<u32>,
-    /// How long it outlives its last client. 0 is a reconnect grace of 10 seconds. Before the
-    /// first client only `timeout_seconds` counts.
-    #[schema(minimum = 0, maximum = 3600, default = 0)]
-    keep_alive_seconds: Option<u32>,
-    /// The size of its pages; 1280 × 720 if not given.
-    viewport: Option<Viewport>,
-    /// Instead of the browser's own; visible ASCII.
-    #[schema(max_length = 512, min_length = 1, pattern = "^[ -~]*[!-~][ -~]*$")]
-    user_agent: Option<String>,
-    /// Where the browser's traffic goes instead of straight out.
-    proxy: Option<CreateProxy>,
-    /// A profile whose storage state the browser begins with.
-    #[schema(example = "01KAW4D2T7R9V3X5Z8B6C1F4GH")]
-    profile_id: Option<String>,
-    /// The storage state that the browser begins with, of at most 5 MiB. Together with
-    /// `profile_id` it is laid over the profile's: cookies, items and databases that both have
-    /// are taken from here.
-    storage_state: Option<StorageState>,
-    /// Your own marks, at most 32. Keys have at most 63 letters, digits, dots, slashes,
-    /// hyphens and underscores and begin with a letter or digit; values have at most 256
-    /// characters.
-    #[schema(example = json!({"team": "search"}))]
-    labels: Option<BTreeMap<String, String>>,
-    /// Recordings do not exist yet: `enabled` can only be `false`.
-    recording: Option<CreateRecording>,
-}
-
-/// An upstream proxy. Its credentials are never shown again.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `proxy` reads it")]
-pub struct CreateProxy {
-    /// `http://`, `https://` or `socks5://`, a host, and a port if it is not 80, 443 or 1080.
-    /// It may hold the credentials.
-    #[schema(example = "http://proxy.example:3128")]
-    url: String,
-    /// Not if the URL holds credentials.
-    #[schema(min_length = 1, max_length = 255)]
-    username: Option<String>,
-    /// Only with a user name.
-    #[schema(min_length = 1, max_length = 2048)]
-    password: Option<String>,
-}
-
-/// Whether the session is to be recorded.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
-pub struct CreateRecording {
-    #[schema(default = false, example = false)]
-    enabled: Option<bool>,
-}
 
 /// Create a session
 ///
@@ -136,7 +68,7 @@ pub struct CreateRecording {
         ("Prefer" = Option<String>, Header, description = "`respond-async` and `wait=N` (RFC 7240)", example = "wait=30"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, carried to the agent", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
-    request_body(content = CreateSession, example = json!({"timeout_seconds": 600, "labels": {"team": "search"}})),
+    request_body(content = schema::CreateSession, example = json!({"timeout_seconds": 600, "labels": {"team": "search"}})),
     security(("api_key" = ["sessions:write"])),
     responses(
         (status = 200, description = "The session that this key stands for already, as it now is", body = Session),

@@ -110,6 +110,14 @@ fn nullable_never<'de, D: serde::Deserializer<'de>>(
     Option::deserialize(from).map(|number| number.unwrap_or_else(never))
 }
 
+/// What should be a storage state is none. Says only where: serde's own words may quote it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not a storage state: line {line}, column {column}")]
+pub struct Unreadable {
+    line: usize,
+    column: usize,
+}
+
 impl fmt::Debug for StorageState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StorageState(…)")
@@ -126,8 +134,9 @@ impl Eq for StorageState {}
 
 impl StorageState {
     /// Reads what an agent or we ourselves wrote.
-    pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
+    pub fn parse(json: &[u8]) -> Result<Self, Unreadable> {
         serde_json::from_slice(json)
+            .map_err(|error| Unreadable { line: error.line(), column: error.column() })
     }
 
     /// Itself as JSON: with every default filled in.

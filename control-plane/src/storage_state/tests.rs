@@ -201,5 +201,7 @@ fn one_state_is_laid_over_another() {
 
 #[test]
 fn it_is_never_shown() {
+    let unreadable = StorageState::parse(br#"{"cookies": "s3cret"}"#).unwrap_err();
+    assert!(!format!("{unreadable} {unreadable:?}").contains("s3cret"));
     assert!(!format!("{:?}", read(&playwrights()).unwrap()).contains("s3cret"));
 }
