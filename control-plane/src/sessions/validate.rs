@@ -260,6 +260,11 @@ impl<'a, 'f> Object<'a, 'f> {
         Self { members, at: at.to_owned(), faults, is_object }
     }
 
+    /// Whether nothing is wrong with the whole body so far.
+    pub(crate) fn is_faultless(&self) -> bool {
+        self.faults.unknown.is_empty() && self.faults.invalid.is_empty()
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }

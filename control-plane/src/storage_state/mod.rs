@@ -212,8 +212,11 @@ pub(crate) fn take(body: &mut Object<'_, '_>, text: &[u8]) -> Option<StorageStat
         body.invalid(MEMBER, format!("must have at most {GIVEN_MAX} bytes"));
         return None;
     }
-    // Fails only for what `check` has found fault with.
-    serde_json::from_str(sent.get()).ok()
+    let state = serde_json::from_str(sent.get()).ok();
+    if state.is_none() && body.is_faultless() {
+        body.invalid(MEMBER, "is not a storage state");
+    }
+    state
 }
 
 /// The name of the member that has one.
