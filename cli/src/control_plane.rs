@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::{
     data_dir::{self, Credentials, DataDir, credentials_path},
     layers, listen,
+    people::People,
     ready::ReadyFile,
     serve::{Limits, serve},
     shutdown::{on_signal, within},
@@ -43,6 +44,8 @@ pub struct Options {
     data_dir: data_dir::Options,
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    people: People,
 }
 
 /// What the control plane stores, and where.
@@ -110,7 +113,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Some(token) => (token, None),
         None => data.join_token().map(|(token, path)| (token, Some(path)))?,
     };
-    let running = Running::start(&data, &options.store, &base_url, join_token, hub).await?;
+    let running =
+        Running::start(&data, &options.store, &options.people, &base_url, join_token, hub).await?;
     let key = keep_key(&data, &running.control_plane, &base_url)?;
     let routes = layers::around(running.control_plane.router(), &base_url);
     let limits = Limits::with_per_address(options.server.connections_per_address);
@@ -157,6 +161,7 @@ impl Running {
     pub async fn start(
         data: &DataDir,
         store: &Store,
+        people: &People,
         base_url: &str,
         join_token: String,
         hub: TcpListener,
@@ -169,6 +174,8 @@ impl Running {
             join_token,
             rate_limit_per_minute: store.rate_limit_per_minute,
             object_store: None,
+            owner_email: people.owner_email.clone(),
+            mail: people.mail(),
         };
         let stop = CancellationToken::new();
         let control_plane = ControlPlane::start(config, stop.clone()).await?;

@@ -11,6 +11,7 @@ mod doctor;
 mod layers;
 mod listen;
 mod operator;
+mod people;
 mod ready;
 mod serve;
 mod shutdown;

@@ -14,6 +14,7 @@ use crate::{
     control_plane::{Running, Store, VERSION, announce, keep_key, say_key},
     data_dir::{self, DataDir, random_token},
     layers, listen,
+    people::People,
     ready::ReadyFile,
     serve::{Limits, serve},
     shutdown::on_signal,
@@ -32,6 +33,8 @@ pub struct Options {
     data_dir: data_dir::Options,
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    people: People,
     #[command(flatten)]
     browsers: Browsers,
 }
@@ -55,7 +58,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let banner = banner(&options, &chosen, &base_url, &data);
 
-    let running = Running::start(&data, &options.store, &base_url, join_token, hub).await?;
+    let running =
+        Running::start(&data, &options.store, &options.people, &base_url, join_token, hub).await?;
     let key = keep_key(&data, &running.control_plane, &base_url)?;
     let agent_stop = CancellationToken::new();
     let agent = match agent::start(&data, place, chosen, &stop, &agent_stop).await {

@@ -12,13 +12,16 @@ use utoipa::{
     openapi::{
         Content, Ref, RefOr, ResponseBuilder,
         response::Response as Documented,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{app::App, document, health, profiles, regions, sessions};
+use crate::{
+    app::App, audit, document, health, invitations, keys, members, people, profiles, regions,
+    sessions, sign_in, workspaces,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +34,11 @@ use crate::{app::App, document, health, profiles, regions, sessions};
         (name = "sessions", description = "Browsers lent to you"),
         (name = "profiles", description = "What browsers have stored, kept for later sessions"),
         (name = "regions", description = "Where sessions can run"),
+        (name = "sign-in", description = "Access tokens for people, by a link that is mailed"),
+        (name = "people", description = "Who you are"),
+        (name = "workspaces", description = "Whom sessions, profiles and keys belong to. All routes of the dashboard are also served below `/api/v1`"),
+        (name = "members", description = "People in a workspace, and those who are invited"),
+        (name = "api-keys", description = "Access for programs"),
         (name = "server", description = "Health and keys of the server itself; open to all"),
     ),
 )]
@@ -39,21 +47,10 @@ struct Document;
 fn documented() -> OpenApiRouter<App> {
     let mut document = Document::openapi();
     document.info.license = None;
-    document.components.get_or_insert_default().add_security_scheme(
-        "api_key",
-        SecurityScheme::Http(
-            HttpBuilder::new()
-                .scheme(HttpAuthScheme::Bearer)
-                .bearer_format("vs_<ULID>.<32 characters>")
-                .description(Some(
-                    "An API key. Each operation lists the scope that it needs: `sessions:read`, \
-                     `sessions:write` or `admin`. Its workspace's plan limits how many requests \
-                     it may make in a minute and in a day, which the `X-RateLimit-*` headers of \
-                     each answer tell.",
-                ))
-                .build(),
-        ),
-    );
+    let components = document.components.get_or_insert_default();
+    for (name, scheme) in security_schemes() {
+        components.add_security_scheme(name, scheme);
+    }
     OpenApiRouter::with_openapi(document)
         .routes(routes!(sessions::create::handler, sessions::list::handler))
         .routes(routes!(sessions::get::handler, sessions::end::patch, sessions::end::delete))
@@ -69,13 +66,69 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::jwks))
+        .merge(dashboard())
+}
+
+/// The routes for people.
+fn dashboard() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(sign_in::link::handler))
+        .routes(routes!(sign_in::exchange::handler, sign_in::sign_out::handler))
+        .routes(routes!(sign_in::refresh::handler))
+        .routes(routes!(people::me::handler))
+        .routes(routes!(workspaces::create::handler))
+        .routes(routes!(
+            workspaces::get::handler,
+            workspaces::change::handler,
+            workspaces::delete::delete
+        ))
+        .routes(routes!(workspaces::delete::restore))
+        .routes(routes!(keys::list::handler, keys::create::handler))
+        .routes(routes!(keys::revoke::handler))
+        .routes(routes!(members::list::handler))
+        .routes(routes!(members::change::handler, members::remove::handler))
+        .routes(routes!(invitations::list::handler, invitations::create::handler))
+        .routes(routes!(invitations::withdraw::handler))
+        .routes(routes!(audit::list::handler))
+}
+
+fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
+    let bearer = |format: &str, description: &str| {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format);
+        SecurityScheme::Http(scheme.description(Some(description)).build())
+    };
+    let key = "An API key. Each operation lists the scope that it needs: `sessions:read`, \
+               `sessions:write` or `admin`. Its workspace's plan limits how many requests it may \
+               make in a minute and in a day, which the `X-RateLimit-*` headers of each answer \
+               tell.";
+    let token = "A person's access token, from signing in. Operations on a workspace list the \
+                 scope that the person's role there must have: viewers have `sessions:read`, \
+                 members also `sessions:write`, admins also `admin`, owners also \
+                 `workspace:owner`.";
+    let cookie = "The same token as a cookie, for browsers. Requests that change something must \
+                  then carry this server's own `Origin`.";
+    [
+        ("api_key", bearer("vs_<ULID>.<32 characters>", key)),
+        ("access_token", bearer("vd_<ULID>.<32 characters>", token)),
+        (
+            "access_cookie",
+            SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+                "ventus_access",
+                cookie,
+            ))),
+        ),
+    ]
 }
 
 /// All routes of the control plane, its own documentation included.
 pub fn router(app: App) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document::complete(&mut document);
+    // The dashboard's routes by their other name.
+    let (alias, _) = dashboard().split_for_parts();
     router
+        .nest("/api", alias)
+        .route("/sign-in", axum::routing::get(sign_in::page::handler))
         .layer(axum::middleware::map_response(not_stored))
         .route("/errors/{slug}", axum::routing::get(health::problem_page))
         .with_state(app)
@@ -180,6 +233,41 @@ refusals! {
         "413" "The body is too large"
         "415" "The body is not `application/json`"
         "422" "The body makes no sense: `errors` lists every fault"
+    }
+    /// How every operation of a person can fail.
+    PersonFailure {
+        "400" "The request is malformed: `errors` lists every fault"
+        "401" "The access token is missing, malformed, unknown, expired or revoked"
+        "403" "Your role does not allow it, the workspace is closed, or a change by cookie came from another origin"
+        "500" "The server failed; its log says more"
+        "503" "The database does not answer; `Retry-After` says when to try again"
+    }
+    /// How operations in a workspace can fail as well.
+    MemberFailure {
+        "404" "No workspace of yours has this slug, or nothing in it has this id"
+    }
+    /// How operations that depend on the state of things can fail as well.
+    Conflicting {
+        "409" "It does not fit the state that the thing is in"
+    }
+    /// How operations that could take the last owner away can fail as well.
+    LastOwner {
+        "409" "The workspace would be left without an owner"
+    }
+    /// How operations that take a link's or a refresh token can fail as well.
+    BadToken {
+        "401" "The token is missing, malformed, unknown, expired, or was used already"
+        "403" "The workspace of the invitation is suspended"
+    }
+    /// How operations that take a cookie can fail as well.
+    OtherOrigin {
+        "403" "A request by cookie came from another origin"
+    }
+    /// How operations that are open to all can fail.
+    Busy {
+        "400" "The request is malformed: `errors` lists every fault"
+        "500" "The server failed; its log says more"
+        "503" "The server is busy, or its database does not answer; `Retry-After` says when to try again"
     }
     /// How operations that need a slot can fail as well.
     NoCapacity {

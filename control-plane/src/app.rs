@@ -8,10 +8,12 @@ use crate::{
     agents::hub::Hub,
     config::Config,
     db::Db,
+    mail::Mailer,
     profiles::objects::Objects,
     rate_limits::RateLimits,
     secrets::Secrets,
     sessions::{changes::Changes, idempotency::Turns, queue::Queue},
+    sign_in::link::Desk,
     signing::Signer,
 };
 
@@ -41,6 +43,10 @@ pub struct Parts {
     pub queue: Queue,
     /// Creates with the same idempotency key, one after the other.
     pub turns: Turns,
+    /// Sends mails.
+    pub mailer: Mailer,
+    /// People who wait for a link to sign in with.
+    pub desk: Desk,
     /// Cancelled when the replica is to stop.
     pub stop: CancellationToken,
     /// Every task of the replica, so that stopping can wait for them.

@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroU32, path::PathBuf};
 
 use proto::region::Region;
 
+use crate::people::Email;
+
 /// Settings of one replica.
 #[derive(Clone)]
 pub struct Config {
@@ -22,6 +24,21 @@ pub struct Config {
     /// Where large profiles go instead of the database: `file:///directory`, or
     /// `s3://bucket/prefix` with the usual `AWS_…` variables.
     pub object_store: Option<String>,
+    /// Who owns a workspace that nobody owns: the first one, at the first start.
+    pub owner_email: Email,
+    /// How mails are sent; `None`: into the data directory and onto standard output.
+    pub mail: Option<MailConfig>,
+}
+
+/// A mail server. Has no `Debug`: it holds a password.
+#[derive(Clone)]
+pub struct MailConfig {
+    /// `smtp://user@host:587?tls=required`, `smtps://user@host`, or `smtp://host` without TLS.
+    pub url: String,
+    /// The user's password, if the URL has none.
+    pub password: Option<String>,
+    /// Whom mails are from: `Ventus <ventus@example.org>`.
+    pub from: String,
 }
 
 impl fmt::Debug for Config {

@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// The request does not fit the state that the session is in.
+    /// It does not fit the state that the thing is in.
     #[error("{0}")]
     Conflict(String),
     /// The browser's storage state could not be had.
@@ -35,6 +35,18 @@ pub enum Error {
     /// The source goes to the log, never to the caller.
     #[error("the object store does not answer")]
     Objects(#[from] object_store::Error),
+    /// The same for other things: says what there is none of.
+    #[error("{0}")]
+    NoSuch(&'static str),
+    /// The caller did not prove who they are.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A workspace would be left without an owner.
+    #[error("the workspace would be left without an owner: make someone else owner first")]
+    LastOwner,
     /// The key belongs to a request with another body.
     #[error("the idempotency key was used with another request within the last 24 hours")]
     KeyReused,
@@ -88,8 +100,6 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::NoSuchSession => Self::new(Slug::NotFound, message),
-            Error::NoSuchProfile => Self::new(Slug::NotFound, message),
             Error::UnknownProfile => {
                 let fault = fault("/profile_id", message.as_str());
                 Self::new(Slug::UnknownProfile, message).with_errors(vec![fault])
@@ -105,6 +115,12 @@ impl From<Error> for Problem {
                 error!(error = ?source, "the object store failed");
                 Self::new(Slug::InsufficientCapacity, message).with_retry_after(RETRY_AFTER)
             }
+            Error::NoSuchSession | Error::NoSuchProfile | Error::NoSuch(_) => {
+                Self::new(Slug::NotFound, message)
+            }
+            Error::Unauthorized(_) => Self::new(Slug::Unauthorized, message),
+            Error::Forbidden(_) => Self::new(Slug::Forbidden, message),
+            Error::LastOwner => Self::new(Slug::LastOwner, message),
             Error::KeyReused => Self::new(Slug::IdempotencyKeyReused, message),
             Error::UnknownRegion { .. } => {
                 let fault = fault("/region", message.as_str());

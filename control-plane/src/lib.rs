@@ -8,13 +8,18 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod config;
+pub mod credential;
 pub mod cursor;
 pub mod db;
 mod document;
 pub mod error;
 pub mod health;
+pub mod invitations;
 pub mod keys;
+pub mod mail;
+pub mod members;
 pub mod outbox;
+pub mod people;
 pub mod profiles;
 pub mod rate_limits;
 pub mod regions;
@@ -22,6 +27,7 @@ pub mod request;
 pub mod scheduling;
 pub mod secrets;
 pub mod sessions;
+pub mod sign_in;
 pub mod signing;
 pub mod storage_state;
 #[cfg(test)]
@@ -34,7 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
 use app::{App, Parts};
-pub use config::Config;
+pub use config::{Config, MailConfig};
 pub use secrets::{Rotated, rotate_master};
 
 /// One running replica.
@@ -55,7 +61,9 @@ impl ControlPlane {
         };
         let db = db::Db::open(&config.database_url).await?;
         let signer = signing::Signer::open(&db, &secrets).await?;
-        let first_key = workspaces::bootstrap(&db).await.context("first start")?;
+        let first_key =
+            workspaces::bootstrap(&db, &config.owner_email).await.context("first start")?;
+        let mailer = mail::Mailer::open(config.mail.as_ref(), &config.data_dir)?;
         let app = App::new(Parts {
             db,
             config,
@@ -67,6 +75,8 @@ impl ControlPlane {
             rate_limits: rate_limits::RateLimits::default(),
             queue: sessions::queue::Queue::default(),
             turns: sessions::idempotency::Turns::default(),
+            mailer,
+            desk: sign_in::link::Desk::default(),
             stop: stop.clone(),
             tasks: TaskTracker::new(),
         });
@@ -74,6 +84,7 @@ impl ControlPlane {
         app.tasks.spawn(agents::lost::run(app.clone(), stop.clone()));
         app.tasks.spawn(profiles::sweep::run(app.clone(), stop.clone()));
         app.tasks.spawn(rate_limits::run(app.clone(), stop.clone()));
+        app.tasks.spawn(workspaces::upkeep::run(app.clone(), stop.clone()));
         app.tasks.spawn(signing::refresh(app.clone(), stop));
         Ok(Self { app, first_key })
     }

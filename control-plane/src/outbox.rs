@@ -46,6 +46,17 @@ pub async fn forget_old(tx: &mut Tx) -> sqlx::Result<()> {
     on!(tx, |db| sqlx::query(FORGET).bind(before).execute(db).await.map(drop))
 }
 
+const PURGE: &str = "DELETE FROM outbox WHERE id IN \
+     (SELECT id FROM outbox WHERE workspace_id = $1 LIMIT 500)";
+
+/// Deletes some of a workspace's news. Says how many; 0: none was left.
+pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> sqlx::Result<u64> {
+    on!(tx, |db| {
+        let purge = sqlx::query(PURGE).bind(workspace.to_string());
+        purge.execute(db).await.map(|done| done.rows_affected())
+    })
+}
+
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[INSERT, FORGET];
+pub(crate) const COMMON: &[&str] = &[INSERT, FORGET, PURGE];

@@ -77,6 +77,14 @@ id!(
     /// A person.
     UserId
 );
+id!(
+    /// An invitation to a workspace; the part of its link that is no secret.
+    InvitationId
+);
+id!(
+    /// A link or a pair of tokens that a person signs in with; the part that is no secret.
+    SignInId
+);
 
 /// The text is not a ULID in its canonical spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

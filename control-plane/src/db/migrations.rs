@@ -37,6 +37,13 @@ migrations! {
     12 "0012_session_inputs"
     13 "0013_profiles"
     14 "0014_captures"
+    20 "0020_users"
+    21 "0021_memberships"
+    22 "0022_workspace_states"
+    23 "0023_api_key_makers"
+    24 "0024_invitations"
+    25 "0025_magic_links"
+    26 "0026_sign_ins"
     30 "0030_rate_limits"
 }
 

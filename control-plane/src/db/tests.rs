@@ -4,8 +4,9 @@ use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, audit, keys, outbox, profiles, rate_limits, regions, secrets, sessions, signing,
-    testing::{TestApp, on_both_databases},
+    agents, audit, invitations, keys, members, outbox, people, profiles, rate_limits, regions,
+    secrets, sessions, sign_in, signing,
+    testing::{OWNER, TestApp, on_both_databases},
     workspaces,
 };
 
@@ -15,8 +16,11 @@ fn texts() -> [Vec<&'static str>; 3] {
         [
             agents::store::COMMON,
             audit::COMMON,
+            invitations::store::COMMON,
             keys::store::COMMON,
+            members::store::COMMON,
             outbox::COMMON,
+            people::store::COMMON,
             profiles::store::COMMON,
             rate_limits::store::COMMON,
             regions::COMMON,
@@ -26,19 +30,28 @@ fn texts() -> [Vec<&'static str>; 3] {
             sessions::captures::COMMON,
             sessions::inputs::COMMON,
             sessions::store::COMMON,
+            sign_in::store::COMMON,
             signing::COMMON,
-            workspaces::COMMON,
+            workspaces::store::COMMON,
         ]
         .concat(),
-        [agents::store::SQLITE_ONLY, rate_limits::store::SQLITE_ONLY, sessions::store::SQLITE_ONLY]
-            .concat(),
+        [
+            agents::store::SQLITE_ONLY,
+            people::store::SQLITE_ONLY,
+            rate_limits::store::SQLITE_ONLY,
+            sessions::store::SQLITE_ONLY,
+            workspaces::store::SQLITE_ONLY,
+        ]
+        .concat(),
         [
             POSTGRES_ONLY,
             agents::store::POSTGRES_ONLY,
+            people::store::POSTGRES_ONLY,
             rate_limits::store::POSTGRES_ONLY,
             sessions::store::POSTGRES_ONLY,
+            sign_in::store::POSTGRES_ONLY,
             signing::POSTGRES_ONLY,
-            workspaces::POSTGRES_ONLY,
+            workspaces::store::POSTGRES_ONLY,
         ]
         .concat(),
     ]
@@ -137,7 +150,7 @@ on_both_databases! {
 
     async fn a_second_start_finds_everything_as_it_was(app: TestApp) {
         let again = Db::open(&app.app.config.database_url).await.unwrap();
-        assert!(workspaces::bootstrap(&again).await.unwrap().is_none());
+        assert!(workspaces::bootstrap(&again, &OWNER.parse().unwrap()).await.unwrap().is_none());
         again.close().await;
         assert_eq!(slugs(&app).await, ["default"]);
     }
@@ -152,7 +165,7 @@ async fn processes_that_start_together_make_one_workspace() {
             let url = url.clone();
             tokio::spawn(async move {
                 let db = Db::open(&url).await.unwrap();
-                let key = workspaces::bootstrap(&db).await.unwrap();
+                let key = workspaces::bootstrap(&db, &OWNER.parse().unwrap()).await.unwrap();
                 db.close().await;
                 key
             })

@@ -21,13 +21,17 @@ const CURSOR: &str = "^[A-Za-z0-9_-]+$";
 const CURSOR_EXAMPLE: &str = "MDFLQVczWTBSNU04VDJONlE0UDFDN0Q5RUZ7d0hq";
 /// As in a DNS label.
 const REGION: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+/// Something visible, and no control characters.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// As in a DNS label too: a workspace may get a host name one day.
+const SLUG: &str = REGION;
 pub const LABEL_KEY: &str = "[A-Za-z0-9][A-Za-z0-9._/-]{0,62}";
 /// PostgreSQL cannot store it.
 pub const NO_NUL: &str = r"^[^\u0000]*$";
 const LABELS_MAX: usize = 32;
 const LABEL_VALUE_MAX: usize = 256;
 /// Ids that are not always ULIDs: callers choose request ids, and audit rows tell of anything.
-const NO_ULIDS: &[&str] = &["request_id", "actor_id", "target_id"];
+pub const NO_ULIDS: &[&str] = &["request_id", "actor_id", "target_id"];
 
 /// Describes every parameter of a path, every property, and what answers always hold.
 pub fn describe(document: &mut OpenApi) {
@@ -83,6 +87,8 @@ fn describe_field(name: &str, field: &mut Object, answered: bool) {
         _ if is_id => (Some(ULID), ULID_EXAMPLE),
         "cursor" | "next_cursor" => (Some(CURSOR), CURSOR_EXAMPLE),
         "region" => (Some(REGION), "local"),
+        "slug" => (Some(SLUG), "search-team"),
+        "name" | "label" => (Some(LINE), "a name"),
         _ => return,
     };
     field.pattern = pattern.map(str::to_owned);

@@ -1,27 +1,42 @@
-//! API keys: `vs_<ULID>.<secret>`. The ULID names the key's record; of the secret, 32
-//! characters with 190 random bits, only the SHA-256 is stored.
+//! API keys: `vs_<ULID>.<secret>`, for programs. The ULID names the key's record.
+//!
+//! A key allows what it was made for, and never more than its maker may do now. A key that
+//! the server made itself has no maker.
 
+pub mod create;
+pub mod list;
+pub mod revoke;
 pub mod store;
+
+#[cfg(test)]
+mod tests;
 
 use std::marker::PhantomData;
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, header, request::Parts};
 use proto::{
-    id::{KeyId, WorkspaceId},
+    id::{KeyId, UserId, WorkspaceId},
     problem::{Problem, Slug},
 };
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::{app::App, audit::Actor, db::Tx, error::Error, rate_limits::Limits};
+use crate::{
+    app::App, audit::Actor, credential, db::Tx, error::Error, people::Role, rate_limits::Limits,
+    sessions::object::rfc3339,
+};
 
+/// What a key begins with.
+const PREFIX: &str = "vs";
 /// Lets its holder list and read sessions.
 pub const READ: &str = "sessions:read";
 /// Lets its holder create and release sessions.
 pub const WRITE: &str = "sessions:write";
 /// Lets its holder do what an administrator may: stop any session at once, for instance.
 pub const ADMIN: &str = "admin";
+/// Lets its holder rename and delete the workspace, and make others owner. No key has it.
+pub const OWNER: &str = "workspace:owner";
 
 /// What a route needs its caller to be allowed.
 pub trait Needs: Send {
@@ -35,6 +50,8 @@ pub enum Read {}
 pub enum Write {}
 /// Needs [`ADMIN`].
 pub enum Admin {}
+/// Needs [`OWNER`].
+pub enum Owner {}
 
 impl Needs for Read {
     const SCOPE: &'static str = READ;
@@ -44,6 +61,9 @@ impl Needs for Write {
 }
 impl Needs for Admin {
     const SCOPE: &'static str = ADMIN;
+}
+impl Needs for Owner {
+    const SCOPE: &'static str = OWNER;
 }
 
 /// Whose request this is: its API key is good, is within its rate limit, and allows what the
@@ -64,17 +84,15 @@ impl<S: Needs> FromRequestParts<App> for Caller<S> {
         let (id, secret) = presented(&parts.headers)?;
         let mut tx = app.db.read().await.map_err(Error::from)?;
         let record = store::find(&mut tx, id).await.map_err(Error::from)?;
-        // An unknown key takes as long as a wrong secret.
-        let expected = record.as_ref().map_or([0; 32].as_slice(), |record| &record.secret_hash);
-        let matches = bool::from(hash(secret).as_slice().ct_eq(expected));
-        let record = record.filter(|record| matches && record.revoked_us.is_none());
-        let Some(record) = record else {
+        let known = record.as_ref().map(|record| record.secret_hash.as_slice());
+        let matches = credential::matches(secret, known);
+        let Some(record) = record.filter(|record| matches && record.is_good()) else {
             return Err(Problem::new(Slug::Unauthorized, "the API key is unknown or revoked"));
         };
-        let limits = Limits::of(&record.plan, &app.config);
+        let limits = Limits::of(record.plan, &app.config);
         let verdict = app.rate_limits.take(&mut tx, id, limits).await.map_err(Error::from)?;
         verdict.admit(&parts.extensions)?;
-        if !record.scopes.split_whitespace().any(|scope| scope == S::SCOPE) {
+        if !record.scopes.allow(S::SCOPE) {
             let detail = format!("the API key lacks the scope {}", S::SCOPE);
             return Err(Problem::new(Slug::Forbidden, detail));
         }
@@ -90,79 +108,99 @@ fn presented(headers: &HeaderMap) -> Result<(KeyId, &str), Problem> {
     let (Some(value), None) = (given.next(), given.next()) else {
         return Err(refused("send one Authorization header with an API key: Bearer vs_…"));
     };
-    parse(value.to_str().unwrap_or_default())
+    let authorization = value.to_str().unwrap_or_default();
+    credential::bearer(authorization)
+        .and_then(|key| credential::parse(PREFIX, key))
         .ok_or_else(|| refused("the Authorization header must be: Bearer vs_<ULID>.<secret>"))
 }
 
-fn parse(authorization: &str) -> Option<(KeyId, &str)> {
-    let (scheme, key) = authorization.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let (id, secret) = key.trim().strip_prefix("vs_")?.split_once('.')?;
-    let well_formed =
-        secret.len() == SECRET_LENGTH && secret.bytes().all(|c| c.is_ascii_alphanumeric());
-    well_formed.then_some((id.parse().ok()?, secret))
+/// What a key allows: what it was made for, within what its maker may do.
+#[derive(Clone, Debug)]
+pub struct Scopes {
+    given: String,
+    bound: Bound,
 }
 
-const SECRET_LENGTH: usize = 32;
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// How far a key's maker goes.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// The server made it.
+    None,
+    /// What the maker is in the workspace; nothing, if they do not belong to it any more.
+    Maker(Option<Role>),
+}
 
-/// Makes a key and returns it. It is a secret and cannot be had again.
+impl Scopes {
+    /// Whether a scope is among them.
+    pub fn allow(&self, scope: &str) -> bool {
+        self.list().any(|allowed| allowed == scope)
+    }
+
+    /// All of them.
+    pub fn list(&self) -> impl Iterator<Item = &str> {
+        self.given.split_whitespace().filter(|scope| match self.bound {
+            Bound::None => true,
+            Bound::Maker(role) => role.is_some_and(|role| role.allows(scope)),
+        })
+    }
+}
+
+/// A program's access to a workspace. Its secret is shown once, when it is made.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApiKey {
+    /// A ULID, and a part of the key itself.
+    #[schema(example = "01KAW3ZJ8E5T7M1V9C4X2N6R0S")]
+    id: String,
+    #[schema(example = "ci")]
+    label: String,
+    /// What it allows now: what it was made for, within its maker's role.
+    #[schema(example = json!(["sessions:read", "sessions:write"]))]
+    scopes: Vec<String>,
+    #[schema(format = DateTime, example = "2026-11-22T12:00:00.000Z")]
+    created_at: String,
+    /// The id of the person who made it; null if the server did.
+    #[schema(example = "01KAW40Q2V8D6M3T7B9N5R1XKE")]
+    created_by: Option<String>,
+    /// Since when it no longer works. Revoked keys stay listed for 90 days.
+    #[schema(format = DateTime)]
+    revoked_at: Option<String>,
+}
+
+impl From<store::KeyRow> for ApiKey {
+    fn from(row: store::KeyRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            scopes: row.scopes.list().map(str::to_owned).collect(),
+            label: row.label,
+            created_at: rfc3339(row.created_us),
+            created_by: row.created_by.map(|id| id.to_string()),
+            revoked_at: row.revoked_us.map(rfc3339),
+        }
+    }
+}
+
+/// Makes a key in the server's own name and returns it. It is a secret and cannot be had again.
 pub async fn create(
     tx: &mut Tx,
     workspace: WorkspaceId,
     label: &str,
     scopes: &[&str],
 ) -> anyhow::Result<String> {
-    let (id, secret) = (KeyId::generate(), secret()?);
-    store::insert(tx, id, workspace, label, &hash(&secret), &scopes.join(" ")).await?;
-    Ok(format!("vs_{id}.{secret}"))
+    let (_, key) = make(tx, workspace, None, label, scopes).await?;
+    Ok(key)
 }
 
-fn hash(secret: &str) -> Vec<u8> {
-    Sha256::digest(secret).to_vec()
-}
-
-fn secret() -> anyhow::Result<String> {
-    let mut secret = String::with_capacity(SECRET_LENGTH);
-    let mut bytes = [0_u8; 64];
-    while secret.len() < SECRET_LENGTH {
-        getrandom::fill(&mut bytes)?;
-        // 248 is the largest multiple of 62 in a byte: beyond it some letters would be
-        // more likely than others.
-        let fair = bytes.iter().filter(|&&byte| byte < 248);
-        let letters = fair.map(|&byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]));
-        secret.extend(letters.take(SECRET_LENGTH - secret.len()));
-    }
-    Ok(secret)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_well_formed_key_is_looked_up() {
-        let id = KeyId::generate();
-        let secret = secret().unwrap();
-        assert_eq!(secret.len(), SECRET_LENGTH);
-        let good = format!("Bearer vs_{id}.{secret}");
-        assert_eq!(parse(&good), Some((id, secret.as_str())));
-        assert_eq!(parse(&good.replace("Bearer", "bearer")), Some((id, secret.as_str())));
-        for bad in [
-            String::new(),
-            "Bearer".to_owned(),
-            format!("vs_{id}.{secret}"),
-            format!("Basic vs_{id}.{secret}"),
-            format!("Bearer {id}.{secret}"),
-            format!("Bearer vs_{id}{secret}"),
-            format!("Bearer vs_{id}.{secret}x"),
-            format!("Bearer vs_{id}.{}", &secret[1..]),
-            format!("Bearer vs_{}.{secret}", id.to_string().to_lowercase()),
-            format!("Bearer vs_{id}.{}é", &secret[2..]),
-        ] {
-            assert_eq!(parse(&bad), None, "{bad}");
-        }
-    }
+/// Makes a key for a person, or for nobody: its id, and the key itself.
+pub(crate) async fn make(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    maker: Option<UserId>,
+    label: &str,
+    scopes: &[&str],
+) -> anyhow::Result<(KeyId, String)> {
+    let id = KeyId::generate();
+    let key = credential::mint(PREFIX, id)?;
+    let new = store::NewKey { id, workspace, maker, label, hash: &key.hash, scopes };
+    store::insert(tx, &new).await?;
+    Ok((id, key.text))
 }

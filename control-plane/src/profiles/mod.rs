@@ -11,6 +11,7 @@ pub mod get;
 pub mod list;
 pub mod object;
 pub mod objects;
+pub mod purge;
 pub mod store;
 pub mod sweep;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::{
     app::App,
     config::Config,
     db::{Db, Link, Tx},
+    workspaces::Plan,
 };
 
 /// How often SQLite's counts are saved.
@@ -44,11 +45,13 @@ pub struct Limits {
 
 impl Limits {
     /// Those of a workspace's plan.
-    pub fn of(plan: &str, config: &Config) -> Self {
+    pub fn of(plan: Plan, config: &Config) -> Self {
         match plan {
-            "starter" => Self { per_minute: 60, per_day: Some(10_000) },
-            "pro" => Self { per_minute: 300, per_day: Some(100_000) },
-            _ => Self { per_minute: config.rate_limit_per_minute.get().into(), per_day: None },
+            Plan::Starter => Self { per_minute: 60, per_day: Some(10_000) },
+            Plan::Pro => Self { per_minute: 300, per_day: Some(100_000) },
+            Plan::Enterprise => {
+                Self { per_minute: config.rate_limit_per_minute.get().into(), per_day: None }
+            }
         }
     }
 }

@@ -163,9 +163,9 @@ fn the_limits_are_those_of_the_plan() {
         let limits = Limits::of(plan, &config);
         (limits.per_minute, limits.per_day)
     };
-    assert_eq!(of("starter"), (60, Some(10_000)));
-    assert_eq!(of("pro"), (300, Some(100_000)));
-    assert_eq!(of("enterprise"), (6_000, None));
+    assert_eq!(of(Plan::Starter), (60, Some(10_000)));
+    assert_eq!(of(Plan::Pro), (300, Some(100_000)));
+    assert_eq!(of(Plan::Enterprise), (6_000, None));
 }
 
 #[test]

@@ -102,6 +102,16 @@ impl Secrets {
         self.fresh().cursor_macs()
     }
 
+    /// A fresh MAC for the tokens that another is exchanged for.
+    pub fn exchange_mac(&self) -> Hmac256 {
+        self.fresh().first().exchange_mac()
+    }
+
+    /// Fresh MACs to make such tokens once more with: one of them made the first.
+    pub fn exchange_macs(&self) -> Vec<Hmac256> {
+        self.fresh().exchange_macs()
+    }
+
     fn held(&self) -> Arc<Ring> {
         self.held.read().unwrap_or_else(PoisonError::into_inner).ring.clone()
     }

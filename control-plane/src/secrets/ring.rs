@@ -90,6 +90,7 @@ pub(super) struct MasterKey {
     name: [u8; NAME_BYTES],
     wrapping: XChaCha20Poly1305,
     cursor: [u8; 32],
+    exchange: [u8; 32],
 }
 
 impl Ring {
@@ -117,6 +118,11 @@ impl Ring {
     pub fn cursor_macs(&self) -> Vec<Hmac256> {
         self.0.iter().map(MasterKey::cursor_mac).collect()
     }
+
+    /// A fresh MAC for tokens for each of the keys.
+    pub fn exchange_macs(&self) -> Vec<Hmac256> {
+        self.0.iter().map(MasterKey::exchange_mac).collect()
+    }
 }
 
 impl MasterKey {
@@ -132,6 +138,7 @@ impl MasterKey {
             name,
             wrapping: XChaCha20Poly1305::new(&derived("ventus wrapping v1").into()),
             cursor: derived("ventus cursor v1"),
+            exchange: derived("ventus token exchange v1"),
         }
     }
 
@@ -146,6 +153,10 @@ impl MasterKey {
 
     pub fn cursor_mac(&self) -> Hmac256 {
         keyed(&self.cursor)
+    }
+
+    pub fn exchange_mac(&self) -> Hmac256 {
+        keyed(&self.exchange)
     }
 
     fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, Undecryptable> {

@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use proto::{
     id::ProfileId,
@@ -341,6 +341,12 @@ impl<'a, 'f> Object<'a, 'f> {
             self.invalid(name, rule);
         }
         Some(value)
+    }
+
+    /// A text that must be there and be one of `T`.
+    pub(crate) fn parsed<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
+        let parse = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+        self.checked(name, true, rule, |value| parse(value).is_some()).and_then(parse)
     }
 
     /// Whether a member is there, also as `null`; takes it out.

@@ -89,7 +89,7 @@ on_both_databases! {
         };
         captures::captured(&other.app, agent, captured).await.unwrap();
         asking.await.unwrap().expect(201);
-        signing::rotate(&other.app).await.unwrap();
+        signing::rotate(&other.app.db, &other.app.secrets).await.unwrap();
         // The key of this cursor is gone for good.
         assert_eq!(cursor::decode::<proto::id::SessionId>(&app.app.secrets, app.workspace, "l", &cursor), None);
         // And again, now that all servers have the new key.

@@ -26,9 +26,11 @@ macro_rules! columns {
 }
 
 mod change;
+mod closed;
 mod read;
 
 pub use change::{LONGEST_SECONDS, Usage, keep_alive, record_usage, set_labels};
+pub use closed::{in_closed_workspaces, purge};
 pub use read::{EventRow, events, page};
 
 from_row!(SessionRow, |row| {
@@ -352,6 +354,12 @@ pub(crate) const COMMON: &[&str] = &[
     change::KEEP_ALIVE,
     change::RECORD_USAGE,
     read::EVENTS,
+    closed::IN_CLOSED_WORKSPACES,
+    closed::PURGE[0],
+    closed::PURGE[1],
+    closed::PURGE[2],
+    closed::PURGE[3],
+    closed::PURGE[4],
 ];
 /// SQLite's half of the pairs.
 #[cfg(test)]

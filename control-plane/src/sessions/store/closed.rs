@@ -1,0 +1,55 @@
+//! The sessions of workspaces that are closed, and in the end deleted.
+
+use proto::id::{SessionId, WorkspaceId};
+
+use crate::db::{Tx, from_row, on, parse};
+
+/// A session that must end, and whether it is because its workspace was deleted.
+struct Closed(SessionId, bool);
+
+from_row!(Closed, |row| {
+    let deleted: i64 = row.try_get("deleted")?;
+    Self(parse(row.try_get("id")?)?, deleted == 1)
+});
+
+pub(super) const IN_CLOSED_WORKSPACES: &str = "SELECT sessions.id, \
+     CAST(CASE WHEN deleted_us IS NULL THEN 0 ELSE 1 END AS BIGINT) AS deleted \
+     FROM workspaces JOIN sessions ON workspace_id = workspaces.id \
+     WHERE (suspended_us IS NOT NULL OR deleted_us IS NOT NULL) \
+     AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') LIMIT 200";
+
+/// Some of the sessions that run in workspaces that are closed, each with what its end is to
+/// say.
+pub async fn in_closed_workspaces(tx: &mut Tx) -> sqlx::Result<Vec<(SessionId, &'static str)>> {
+    let found: Vec<Closed> =
+        on!(tx, |db| sqlx::query_as(IN_CLOSED_WORKSPACES).fetch_all(db).await)?;
+    let why =
+        |deleted| if deleted { "the workspace was deleted" } else { "the workspace was suspended" };
+    Ok(found.into_iter().map(|Closed(id, deleted)| (id, why(deleted))).collect())
+}
+
+macro_rules! some {
+    () => {
+        "(SELECT id FROM sessions WHERE workspace_id = $1 ORDER BY id LIMIT 500)"
+    };
+}
+pub(super) const PURGE: [&str; 5] = [
+    concat!("DELETE FROM idempotency WHERE session_id IN ", some!()),
+    concat!("DELETE FROM session_inputs WHERE session_id IN ", some!()),
+    concat!("DELETE FROM captures WHERE session_id IN ", some!()),
+    concat!("DELETE FROM session_events WHERE session_id IN ", some!()),
+    concat!("DELETE FROM sessions WHERE id IN ", some!()),
+];
+
+/// Deletes some of a workspace's sessions with all that is theirs. Says how many; 0: none was
+/// left.
+pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> sqlx::Result<u64> {
+    let mut sessions = 0;
+    for text in PURGE {
+        let id = workspace.to_string();
+        sessions = on!(tx, |db| {
+            sqlx::query(text).bind(id).execute(db).await.map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(sessions)
+}
