@@ -26,8 +26,8 @@ use tokio::time::timeout;
 use self::{parse::State, visit::Visitor};
 use crate::cdp::{CommandError, Mux, web_origin};
 
-/// How long restoring or reading a whole state may take.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long restoring or reading a whole state may take: less than the control plane waits.
+const LIMIT: Duration = Duration::from_secs(50);
 
 /// Why a state is not restored or cannot be read.
 #[derive(Debug, thiserror::Error)]
