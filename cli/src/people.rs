@@ -5,6 +5,8 @@ use std::fmt;
 use clap::Args;
 use control_plane::{MailConfig, people::Email};
 
+use crate::control_plane::OWNER_EMAIL;
+
 /// Gives the mail server's password, which then need not be in the URL.
 const PASSWORD: &str = "VENTUS_SMTP_PASSWORD";
 
@@ -16,7 +18,7 @@ pub struct People {
     #[arg(
         long,
         env = "VENTUS_OWNER_EMAIL",
-        default_value = "owner@localhost",
+        default_value = OWNER_EMAIL,
         value_name = "ADDRESS"
     )]
     pub owner_email: Email,

@@ -9,6 +9,7 @@ pub mod chrome;
 pub mod clients;
 pub mod command;
 pub mod leftovers;
+pub mod mail;
 pub mod process;
 pub mod proxy;
 pub mod rows;
