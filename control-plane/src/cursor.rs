@@ -2,70 +2,13 @@
 //! item of a page; the next page begins behind it, so rows that appear meanwhile neither
 //! repeat an item nor hide one. Its MAC binds it to one workspace and one set of filters.
 
-use std::{collections::HashSet, fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::Mac;
-use proto::{id::WorkspaceId, problem::Problem};
+use proto::id::WorkspaceId;
 
-use crate::{
-    error::fault,
-    request::Query,
-    secrets::{Hmac256, Secrets},
-    sessions::list::refusal,
-};
-
-/// How many items a page may have.
-const LIMITS: std::ops::RangeInclusive<i64> = 1..=100;
-const DEFAULT_LIMIT: i64 = 50;
-
-/// Which page of a list without filters is wanted.
-#[derive(Debug)]
-pub struct Paging {
-    /// Most items of it.
-    pub limit: i64,
-    cursor: Option<String>,
-}
-
-impl Paging {
-    /// Reads `limit` and `cursor`, and finds all that is wrong with the query at once.
-    pub fn read(query: Query) -> Result<Self, Problem> {
-        let mut paging = Self { limit: DEFAULT_LIMIT, cursor: None };
-        let mut faults = Vec::new();
-        let mut seen = HashSet::new();
-        for (name, value) in query.0 {
-            let wrong = match name.as_str() {
-                _ if !seen.insert(name.clone()) => Some("is there more than once"),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| LIMITS.contains(limit));
-                    paging.limit = limit.unwrap_or(DEFAULT_LIMIT);
-                    limit.is_none().then_some("must be an integer from 1 to 100")
-                }
-                "cursor" => {
-                    paging.cursor = Some(value);
-                    None
-                }
-                _ => Some("unknown parameter"),
-            };
-            faults.extend(wrong.map(|wrong| fault(format!("?{name}"), wrong)));
-        }
-        if faults.is_empty() { Ok(paging) } else { Err(refusal(faults)) }
-    }
-
-    /// The item behind which the page begins; `None`: the first page.
-    pub fn after<I: FromStr>(
-        &self,
-        secrets: &Secrets,
-        workspace: WorkspaceId,
-        list: &str,
-    ) -> Result<Option<I>, Problem> {
-        let Some(cursor) = &self.cursor else { return Ok(None) };
-        match decode(secrets, workspace, list, cursor) {
-            Some(after) => Ok(Some(after)),
-            None => Err(refusal(vec![fault("?cursor", "is not one of ours, or of another list")])),
-        }
-    }
-}
+use crate::secrets::{Hmac256, Secrets};
 
 /// Length of an id's text.
 const ID_BYTES: usize = 26;

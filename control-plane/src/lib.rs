@@ -19,6 +19,7 @@ pub mod keys;
 pub mod mail;
 pub mod members;
 pub mod outbox;
+pub mod paging;
 pub mod people;
 pub mod profiles;
 pub mod rate_limits;

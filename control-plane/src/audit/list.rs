@@ -1,7 +1,7 @@
 //! `GET /v1/dashboard/ws/{slug}/audit`
 
 use axum::{Json, extract::State};
-use proto::{id::WorkspaceId, problem::Problem};
+use proto::problem::Problem;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use ulid::Ulid;
@@ -11,19 +11,13 @@ use super::store::{self, AuditRow};
 use crate::{
     api::{MemberFailure, PersonFailure},
     app::App,
-    cursor,
-    error::{Error, fault},
+    error::Error,
     keys::Read,
+    paging::{self, UNKNOWN, Wanted, time},
     people::Member,
     request::Query,
-    sessions::{
-        list::{refusal, time},
-        object::rfc3339,
-    },
+    sessions::object::rfc3339,
 };
-
-const LIMITS: std::ops::RangeInclusive<i64> = 1..=100;
-const DEFAULT_LIMIT: i64 = 50;
 
 /// Something that was done.
 #[derive(Debug, Serialize, ToSchema)]
@@ -113,10 +107,18 @@ pub struct Filters {
     pub before_us: Option<i64>,
 }
 
-impl Filters {
-    /// One text for each set of filters, to bind a cursor to, and unlike those of other lists.
-    fn canonical(&self) -> String {
-        format!("audit {}", serde_json::to_string(self).unwrap_or_default())
+impl paging::Filters for Filters {
+    const LIST: &'static str = "audit";
+
+    fn take(&mut self, name: &str, value: String) -> Result<(), &'static str> {
+        match name {
+            "action" => self.action = Some(text(value)?),
+            "actor" => self.actor = Some(text(value)?),
+            "after" => self.after_us = Some(time(&value)?),
+            "before" => self.before_us = Some(time(&value)?),
+            _ => return Err(UNKNOWN),
+        }
+        Ok(())
     }
 }
 
@@ -146,74 +148,18 @@ pub async fn handler(
     member: Member<Read>,
     query: Query,
 ) -> Result<Json<AuditPage>, Problem> {
-    let wanted = Wanted::read(query)?;
-    Ok(Json(page(&app, member.workspace.id, wanted).await?))
-}
-
-async fn page(app: &App, workspace: WorkspaceId, wanted: Wanted) -> Result<AuditPage, Problem> {
-    let filters = wanted.filters.canonical();
-    let after: Option<Ulid> = match &wanted.cursor {
-        None => None,
-        Some(cursor) => {
-            let after = cursor::decode(&app.secrets, workspace, &filters, cursor);
-            let wrong = "is not one of ours, or belongs to other filters";
-            Some(after.ok_or_else(|| refusal(vec![fault("?cursor", wrong)]))?)
-        }
-    };
+    let wanted = Wanted::<Filters>::read(query)?;
+    let workspace = member.workspace.id;
+    let after: Option<Ulid> = wanted.after(&app.secrets, workspace)?;
     let mut tx = app.db.read().await.map_err(Error::from)?;
-    // One more than wanted tells whether there is a next page.
-    let rows = store::page(&mut tx, workspace, &wanted.filters, after, wanted.limit + 1).await;
+    let rows = store::page(&mut tx, workspace, &wanted.filters, after, wanted.rows()).await;
     let mut rows = rows.map_err(Error::from)?;
-    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    let has_more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows
-        .last()
-        .filter(|_| has_more)
-        .map(|last| cursor::encode(&app.secrets, workspace, &filters, last.id));
-    Ok(AuditPage { items: rows.into_iter().map(AuditEntry::from).collect(), next_cursor, has_more })
-}
-
-/// The query, read.
-#[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    limit: i64,
-    cursor: Option<String>,
-    filters: Filters,
-}
-
-impl Wanted {
-    /// Finds all that is wrong at once.
-    fn read(query: Query) -> Result<Self, Problem> {
-        let mut wanted = Self { limit: DEFAULT_LIMIT, cursor: None, filters: Filters::default() };
-        let mut faults = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for (name, value) in query.0 {
-            if !seen.insert(name.clone()) {
-                faults.push(fault(format!("?{name}"), "is there more than once"));
-            } else if let Err(wrong) = wanted.take(&name, value) {
-                faults.push(fault(format!("?{name}"), wrong));
-            }
-        }
-        if faults.is_empty() { Ok(wanted) } else { Err(refusal(faults)) }
-    }
-
-    fn take(&mut self, name: &str, value: String) -> Result<(), &'static str> {
-        let filters = &mut self.filters;
-        match name {
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| LIMITS.contains(limit));
-                self.limit = limit.ok_or("must be an integer from 1 to 100")?;
-            }
-            "cursor" => self.cursor = Some(value),
-            "action" => filters.action = Some(text(value)?),
-            "actor" => filters.actor = Some(text(value)?),
-            "after" => filters.after_us = Some(time(&value)?),
-            "before" => filters.before_us = Some(time(&value)?),
-            _ => return Err("unknown parameter"),
-        }
-        Ok(())
-    }
+    let next_cursor = wanted.cut(&mut rows, &app.secrets, workspace, |row| row.id);
+    Ok(Json(AuditPage {
+        items: rows.into_iter().map(AuditEntry::from).collect(),
+        has_more: next_cursor.is_some(),
+        next_cursor,
+    }))
 }
 
 /// Nothing empty, which would choose everything, and no NUL, which PostgreSQL cannot take.
@@ -225,27 +171,13 @@ fn text(value: String) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Wanted, Problem> {
-        let owned = pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        Wanted::read(Query(owned.collect()))
-    }
-
     #[test]
     fn every_fault_of_a_query_is_named() {
-        assert!(read(&[("limit", "100"), ("action", "a.b"), ("actor", "x@y")]).is_ok());
-        for bad in [
-            ("limit", "0"),
-            ("limit", "101"),
-            ("action", ""),
-            ("actor", "\0"),
-            ("after", "yesterday"),
-            ("before", "2026-11-22"),
-            ("nope", "1"),
-        ] {
-            let problem = read(&[bad]).unwrap_err();
-            assert_eq!(problem.status(), 400, "{bad:?}");
-            assert!(problem.detail().contains(&format!("?{}", bad.0)), "{bad:?}");
+        assert!(paging::read::<Filters>(&[("action", "a.b"), ("actor", "x@y")]).is_ok());
+        for bad in
+            [("action", ""), ("actor", "\0"), ("after", "yesterday"), ("before", "2026-11-22")]
+        {
+            assert!(paging::refuses::<Filters>(bad), "{bad:?}");
         }
-        assert_eq!(read(&[("limit", "1"), ("limit", "1")]).unwrap_err().status(), 400);
     }
 }

@@ -9,14 +9,13 @@ use super::{object::Profile, store};
 use crate::{
     api::Failure,
     app::App,
-    cursor::{self, Paging},
     error::Error,
     keys::{Caller, Read},
+    paging::{Wanted, unfiltered},
     request::Query,
 };
 
-/// Tells the cursors of this list from those of others.
-const LIST: &str = "profiles";
+unfiltered!(All, "profiles");
 
 /// One page of profiles, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,22 +42,15 @@ pub async fn handler(
     caller: Caller<Read>,
     query: Query,
 ) -> Result<Json<ProfilePage>, Problem> {
-    let paging = Paging::read(query)?;
-    let after = paging.after(&app.secrets, caller.workspace, LIST)?;
+    let wanted = Wanted::<All>::read(query)?;
+    let after = wanted.after(&app.secrets, caller.workspace)?;
     let mut tx = app.db.read().await.map_err(Error::from)?;
-    // One more than wanted tells whether there is a next page.
-    let rows = store::page(&mut tx, caller.workspace, after, paging.limit + 1).await;
+    let rows = store::page(&mut tx, caller.workspace, after, wanted.rows()).await;
     let mut rows = rows.map_err(Error::from)?;
-    let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
-    let has_more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows
-        .last()
-        .filter(|_| has_more)
-        .map(|last| cursor::encode(&app.secrets, caller.workspace, LIST, last.id));
+    let next_cursor = wanted.cut(&mut rows, &app.secrets, caller.workspace, |row| row.id);
     Ok(Json(ProfilePage {
         items: rows.into_iter().map(Profile::from).collect(),
+        has_more: next_cursor.is_some(),
         next_cursor,
-        has_more,
     }))
 }

@@ -3,15 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
-use proto::{
-    id::WorkspaceId,
-    problem::{FieldError, Problem},
-    region::Region,
-    session::SessionStatus,
-};
+use proto::{problem::Problem, region::Region, session::SessionStatus};
 use serde::Serialize;
 use serde_json::json;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
@@ -28,15 +22,12 @@ use super::{
 use crate::{
     api::Failure,
     app::App,
-    cursor,
     document::{LABEL_KEY, NO_NUL},
-    error::{Error, fault},
+    error::Error,
     keys::{Caller, Read},
+    paging::{self, UNKNOWN, Wanted, time},
     request::Query,
 };
-
-const LIMITS: std::ops::RangeInclusive<i64> = 1..=100;
-const DEFAULT_LIMIT: i64 = 50;
 
 /// One page of sessions, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,10 +81,33 @@ pub struct Filters {
     pub created_before_us: Option<i64>,
 }
 
-impl Filters {
-    /// One text for each set of filters, to bind a cursor to.
-    fn canonical(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+impl paging::Filters for Filters {
+    const LIST: &'static str = "sessions";
+    const REPEATED: &'static [&'static str] = &["status"];
+
+    fn take(&mut self, name: &str, value: String) -> Result<(), &'static str> {
+        match name {
+            "status" => self.statuses.push(value.parse().map_err(|_| "is no state")?),
+            "region" => self.region = Some(value.parse().map_err(|_| "is not a region's name")?),
+            "created_after" => self.created_after_us = Some(time(&value)?),
+            "created_before" => self.created_before_us = Some(time(&value)?),
+            _ => {
+                let key = name.strip_prefix("label.").ok_or(UNKNOWN)?;
+                if !is_label_key(key) {
+                    return Err("is not a label's key");
+                }
+                if value.contains('\0') {
+                    return Err("must not contain NUL");
+                }
+                self.labels.insert(key.to_owned(), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        self.statuses.sort_by_key(|status| status.as_str());
+        self.statuses.dedup();
     }
 }
 
@@ -118,114 +132,24 @@ pub async fn handler(
     caller: Caller<Read>,
     query: Query,
 ) -> Result<Json<Page>, Problem> {
-    let wanted = Wanted::read(query)?;
-    Ok(Json(page(&app, caller.workspace, wanted).await?))
-}
-
-async fn page(app: &App, workspace: WorkspaceId, wanted: Wanted) -> Result<Page, Problem> {
-    let filters = wanted.filters.canonical();
-    let after = match &wanted.cursor {
-        None => None,
-        Some(cursor) => {
-            let after = cursor::decode(&app.secrets, workspace, &filters, cursor);
-            let wrong = "is not one of ours, or belongs to other filters";
-            Some(after.ok_or_else(|| refusal(vec![fault("?cursor", wrong)]))?)
-        }
-    };
+    let wanted = Wanted::<Filters>::read(query)?;
+    let after = wanted.after(&app.secrets, caller.workspace)?;
     let mut tx = app.db.read().await.map_err(Error::from)?;
-    // One more than wanted tells whether there is a next page.
-    let rows = store::page(&mut tx, workspace, &wanted.filters, after, wanted.limit + 1).await;
+    let rows = store::page(&mut tx, caller.workspace, &wanted.filters, after, wanted.rows()).await;
     let mut rows = rows.map_err(Error::from)?;
     let now_us = tx.now_us().await.map_err(Error::from)?;
-    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    let has_more = rows.len() > limit;
-    rows.truncate(limit);
-    let next_cursor = rows
-        .last()
-        .filter(|_| has_more)
-        .map(|last| cursor::encode(&app.secrets, workspace, &filters, last.id));
-    let items = rows.into_iter().map(|row| Session::of(app, row, now_us)).collect();
-    Ok(Page { items, next_cursor, has_more })
-}
-
-/// The query, read.
-#[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    limit: i64,
-    cursor: Option<String>,
-    filters: Filters,
-}
-
-impl Wanted {
-    /// Finds all that is wrong at once.
-    fn read(query: Query) -> Result<Self, Problem> {
-        let mut wanted = Self { limit: DEFAULT_LIMIT, cursor: None, filters: Filters::default() };
-        let mut faults = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for (name, value) in query.0 {
-            if name != "status" && !seen.insert(name.clone()) {
-                faults.push(fault(format!("?{name}"), "is there more than once"));
-            } else if let Err(wrong) = wanted.take(&name, value) {
-                faults.push(fault(format!("?{name}"), wrong));
-            }
-        }
-        wanted.filters.statuses.sort_by_key(|status| status.as_str());
-        wanted.filters.statuses.dedup();
-        if faults.is_empty() { Ok(wanted) } else { Err(refusal(faults)) }
-    }
-
-    fn take(&mut self, name: &str, value: String) -> Result<(), &'static str> {
-        let filters = &mut self.filters;
-        match name {
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| LIMITS.contains(limit));
-                self.limit = limit.ok_or("must be an integer from 1 to 100")?;
-            }
-            "cursor" => self.cursor = Some(value),
-            "status" => filters.statuses.push(value.parse().map_err(|_| "is no state")?),
-            "region" => {
-                filters.region = Some(value.parse().map_err(|_| "is not a region's name")?);
-            }
-            "created_after" => filters.created_after_us = Some(time(&value)?),
-            "created_before" => filters.created_before_us = Some(time(&value)?),
-            _ => {
-                let key = name.strip_prefix("label.").ok_or("unknown parameter")?;
-                if !is_label_key(key) {
-                    return Err("is not a label's key");
-                }
-                if value.contains('\0') {
-                    return Err("must not contain NUL");
-                }
-                filters.labels.insert(key.to_owned(), value);
-            }
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn time(text: &str) -> Result<i64, &'static str> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must be an RFC 3339 time")?;
-    i64::try_from(time.unix_timestamp_nanos() / 1000).map_err(|_| "is out of range")
-}
-
-pub(crate) fn refusal(errors: Vec<FieldError>) -> Problem {
-    let all: Vec<_> =
-        errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
-    Problem::malformed(all.join("; ")).with_errors(errors)
+    let next_cursor = wanted.cut(&mut rows, &app.secrets, caller.workspace, |row| row.id);
+    let items = rows.into_iter().map(|row| Session::of(&app, row, now_us)).collect();
+    Ok(Json(Page { items, has_more: next_cursor.is_some(), next_cursor }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Wanted, Problem> {
-        let owned = pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        Wanted::read(Query(owned.collect()))
-    }
-
     #[test]
     fn a_query_is_read_whatever_its_order() {
-        let wanted = read(&[
+        let wanted = paging::read::<Filters>(&[
             ("status", "RUNNING"),
             ("limit", "7"),
             ("status", "ERRORED"),
@@ -235,28 +159,24 @@ mod tests {
             ("region", "eu"),
         ])
         .unwrap();
-        assert_eq!(wanted.limit, 7);
+        assert_eq!(wanted.rows(), 8);
         let filters = wanted.filters;
         assert_eq!(filters.statuses, [SessionStatus::Errored, SessionStatus::Running]);
         assert_eq!(filters.labels["team"], "a b");
         assert_eq!(filters.created_after_us, Some(500_000));
-        let again = read(&[
+        let again = paging::read::<Filters>(&[
             ("region", "eu"),
             ("created_after", "1970-01-01T00:00:00.500Z"),
             ("status", "ERRORED"),
             ("status", "RUNNING"),
             ("label.team", "a b"),
         ]);
-        assert_eq!(again.unwrap().filters.canonical(), filters.canonical());
+        assert_eq!(again.unwrap().filters, filters);
     }
 
     #[test]
     fn every_fault_of_a_query_is_named() {
         for bad in [
-            ("limit", "0"),
-            ("limit", "101"),
-            ("limit", "x"),
-            ("limit", ""),
             ("status", "running"),
             ("region", "Not A Region"),
             ("created_after", "yesterday"),
@@ -266,12 +186,7 @@ mod tests {
             ("label.a", "\0"),
             ("nope", "1"),
         ] {
-            let problem = read(&[bad]).unwrap_err();
-            assert_eq!(problem.status(), 400, "{bad:?}");
-            assert!(problem.detail().contains(&format!("?{}", bad.0)), "{bad:?}");
+            assert!(paging::refuses::<Filters>(bad), "{bad:?}");
         }
-        assert_eq!(read(&[("limit", "1"), ("limit", "1")]).unwrap_err().status(), 400);
-        let both = read(&[("limit", "0"), ("nope", "1")]).unwrap_err();
-        assert!(both.detail().contains("?limit") && both.detail().contains("?nope"));
     }
 }
