@@ -8,11 +8,11 @@ use std::{future::Future, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Dur
 use axum::{Router, body::Body, extract::ConnectInfo, middleware};
 use http::{HeaderMap, Method, Request, StatusCode};
 use proto::{
-    id::{AgentId, InstanceId, SessionId, UserId, WorkspaceId},
+    id::{AgentId, InstanceId, SessionId, WorkspaceId},
     problem::{Frame, frame},
     session::SessionStatus,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -24,11 +24,9 @@ use crate::{
     agents, api,
     app::{App, Parts},
     config::Config,
-    db::{Db, Link, Tx, on},
+    db::{Db, Tx, on},
     keys,
     mail::Mailer,
-    members,
-    people::{self, Role},
     profiles::objects::Objects,
     rate_limits,
     secrets::Secrets,
@@ -37,6 +35,10 @@ use crate::{
     signing::Signer,
     workspaces,
 };
+
+mod people;
+
+pub(crate) use people::TestPerson;
 
 /// Makes two tests of a story: one on each database.
 macro_rules! on_both_databases {
@@ -113,24 +115,6 @@ pub(crate) fn config(database_url: &str) -> Config {
         owner_email: OWNER.parse().unwrap(),
         mail: None,
     }
-}
-
-macro_rules! dump {
-    ($($table:literal $columns:literal)+) => {
-        const DUMP: &[(&str, &str)] = &[$((
-            concat!("SELECT json_array(", $columns, ") FROM ", $table),
-            concat!("SELECT row_to_json(t)::text FROM ", $table, " t"),
-        )),+];
-    };
-}
-
-dump! {
-    "users" "id, email, email_key"
-    "api_keys" "id, label, scopes, hex(secret_hash)"
-    "invitations" "id, email, role, hex(secret_hash)"
-    "magic_links" "id, user_id, hex(secret_hash)"
-    "sign_ins" "id, family, hex(access_hash), hex(refresh_hash), successor"
-    "audit" "id, action, target_id, detail"
 }
 
 /// A control plane without background tasks, one workspace and one key.
@@ -225,20 +209,6 @@ impl TestApp {
         on!(tx, |db| sqlx::query_scalar(sql).fetch_one(db).await.unwrap())
     }
 
-    /// All that people's tables hold, as text.
-    pub async fn dump(&self) -> String {
-        let mut tx = self.app.db.read().await.unwrap();
-        let mut dump = String::new();
-        for (sqlite, postgres) in DUMP {
-            let rows: Vec<String> = match tx.link() {
-                Link::Sqlite(db) => sqlx::query_scalar(*sqlite).fetch_all(db).await.unwrap(),
-                Link::Postgres(db) => sqlx::query_scalar(*postgres).fetch_all(db).await.unwrap(),
-            };
-            dump.extend(rows);
-        }
-        dump
-    }
-
     /// An agent that lives for an hour and does nothing.
     pub async fn agent(&self, region: &str, capacity: u32) -> AgentId {
         let agent = agents::store::Registration {
@@ -297,65 +267,6 @@ impl TestApp {
         key
     }
 
-    /// What the next mail to this address will have been sent, once `ask` has led to one: the
-    /// token of its link.
-    pub async fn mailed(&self, to: &str, ask: Call, status: u16) -> String {
-        let all = || self.app.mailer.sent().into_iter().filter(|mail| mail.to.as_str() == to);
-        let before = all().count();
-        ask.send().await.expect(status);
-        until(async || all().count() > before).await;
-        let link = all().next_back().unwrap().link;
-        let token = link.strip_prefix("http://ventus.test/sign-in#token=");
-        token.unwrap_or_else(|| panic!("{link}")).to_owned()
-    }
-
-    /// The token of a link to sign in with.
-    pub async fn link_for(&self, email: &str) -> String {
-        let ask = self.open(Method::POST, "/v1/dashboard/auth/magic-links");
-        self.mailed(email, ask.json(&json!({"email": email})), 202).await
-    }
-
-    /// Signs a person in who is known, as a browser would: access and refresh token.
-    pub async fn sign_in(&self, email: &str) -> (String, String) {
-        let token = self.link_for(email).await;
-        let tokens = self.exchange(&token).await.expect(200);
-        let text = |name: &str| tokens[name].as_str().unwrap().to_owned();
-        (text("access_token"), text("refresh_token"))
-    }
-
-    /// Uses the token of a link.
-    pub async fn exchange(&self, token: &str) -> Answer {
-        let exchange = self.open(Method::POST, "/v1/dashboard/auth/tokens");
-        exchange.json(&json!({"token": token})).send().await
-    }
-
-    /// A new person with a role in the test's workspace, signed in.
-    pub async fn person(&self, name: &str, role: Role) -> TestPerson {
-        let email = format!("{name}@ventus.test");
-        let mut tx = self.tx().await;
-        let user = people::store::ensure(&mut tx, &email.parse().unwrap()).await.unwrap();
-        members::store::set(&mut tx, self.workspace, user.id, role).await.unwrap();
-        tx.commit().await.unwrap();
-        let (token, refresh) = self.sign_in(&email).await;
-        TestPerson { app: self.clone(), id: user.id, email, token, refresh }
-    }
-
-    /// The owner whom the first start made, signed in.
-    pub async fn owner(&self) -> TestPerson {
-        self.person("owner", Role::Owner).await
-    }
-
-    /// What a person is in the test's workspace.
-    pub async fn role_of(&self, person: &TestPerson) -> Option<Role> {
-        let mut tx = self.app.db.read().await.unwrap();
-        members::store::role(&mut tx, self.workspace, person.id).await.unwrap()
-    }
-
-    /// A request without a key.
-    pub fn open(&self, method: Method, path: &str) -> Call {
-        self.call(method, path).without("authorization")
-    }
-
     pub async fn session(&self, id: SessionId) -> SessionRow {
         store::get(&mut self.app.db.read().await.unwrap(), id).await.unwrap().unwrap()
     }
@@ -377,35 +288,6 @@ impl TestApp {
             .body(Body::empty())
             .unwrap();
         Call { router: self.router.clone(), request }
-    }
-}
-
-/// Somebody who is signed in.
-#[derive(Clone)]
-pub(crate) struct TestPerson {
-    app: TestApp,
-    pub id: UserId,
-    pub email: String,
-    pub token: String,
-    pub refresh: String,
-}
-
-impl TestPerson {
-    /// A request to a route of the dashboard.
-    pub fn call(&self, method: Method, path: &str) -> Call {
-        self.app.call(method, &format!("/v1/dashboard{path}")).key(&self.token)
-    }
-
-    /// A request to a route of the test's workspace.
-    pub fn ws(&self, method: Method, path: &str) -> Call {
-        self.call(method, &format!("/ws/default{path}"))
-    }
-
-    /// Makes a key: its id and the key itself.
-    pub async fn key(&self, body: &Value) -> (String, String) {
-        let made = self.ws(Method::POST, "/api-keys").json(body).send().await.expect(201);
-        let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        (text("id"), text("secret"))
     }
 }
 

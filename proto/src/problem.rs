@@ -56,9 +56,9 @@ slugs! {
     ValidationError = "validation-error", UNPROCESSABLE_ENTITY, "The request is not valid",
         "A field, parameter or header is missing, malformed, unknown or outside its limits. The member `errors` lists every fault with a JSON pointer. Malformed requests answer 400, well-formed ones that make no sense 422.";
     Unauthorized = "unauthorized", UNAUTHORIZED, "Not authenticated",
-        "The credential is missing, malformed, unknown, expired or revoked. Send an API key as `Authorization: Bearer vs_…`; on the data plane send the connect token that came with the session.";
+        "The credential is missing, malformed, unknown, expired or revoked. Send an API key as `Authorization: Bearer vs_…`; on the dashboard's routes a person's access token, `Bearer vd_…`; on the data plane send the connect token that came with the session.";
     Forbidden = "forbidden", FORBIDDEN, "Not allowed",
-        "The credential is good, but not for this: the key lacks the scope, or the connect token belongs to another session.";
+        "The credential is good, but not for this: the key or the role lacks the scope, the workspace is closed, a change by cookie came from another origin, or the connect token belongs to another session.";
     NotFound = "not-found", NOT_FOUND, "Not found",
         "Nothing is here, or nothing that this key may see.";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed",

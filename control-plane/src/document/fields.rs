@@ -21,6 +21,8 @@ const CURSOR: &str = "^[A-Za-z0-9_-]+$";
 const CURSOR_EXAMPLE: &str = "MDFLQVczWTBSNU04VDJONlE0UDFDN0Q5RUZ7d0hq";
 /// As in a DNS label.
 const REGION: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+/// Names for people, unlike those that pages give to their things.
+const NAME_MAX: usize = 128;
 /// Something visible, and no control characters.
 const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 /// As in a DNS label too: a workspace may get a host name one day.
@@ -88,7 +90,7 @@ fn describe_field(name: &str, field: &mut Object, answered: bool) {
         "cursor" | "next_cursor" => (Some(CURSOR), CURSOR_EXAMPLE),
         "region" => (Some(REGION), "local"),
         "slug" => (Some(SLUG), "search-team"),
-        "name" | "label" => (Some(LINE), "a name"),
+        "name" | "label" if field.max_length == Some(NAME_MAX) => (Some(LINE), "a name"),
         _ => return,
     };
     field.pattern = pattern.map(str::to_owned);

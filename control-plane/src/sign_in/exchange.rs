@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Joined, LINK, Pair, Tokens, answer, begin, store};
+use super::{Joined, LINK, Pair, Tokens, answer, begin, store, token};
 use crate::{
     api::{BadToken, BodyFailure, Busy},
     app::App,
@@ -23,9 +23,6 @@ use crate::{
     sessions::validate::{Faults, Object},
     workspaces::{self, Status},
 };
-
-/// Longest text that is looked at, in characters: no token is as long.
-const TOKEN_MAX: usize = 256;
 
 /// A token out of a link.
 #[derive(Deserialize, ToSchema)]
@@ -68,9 +65,9 @@ pub async fn handler(
 fn read(body: &Value) -> Result<String, Problem> {
     let mut faults = Faults::default();
     let mut body = Object::read(body, "", &mut faults);
-    let token = body.line("token", TOKEN_MAX);
+    let token = token(&mut body, "token", true);
     body.close();
-    faults.settle(token)
+    Ok(faults.settle(token)?.unwrap_or_default())
 }
 
 async fn exchange(

@@ -29,11 +29,16 @@ use axum::{
 };
 use proto::id::{SignInId, UserId};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    app::App, credential, credential::Credential, db::Tx, people::store::UserRow,
-    sessions::object::rfc3339,
+    app::App,
+    credential,
+    credential::Credential,
+    db::Tx,
+    people::store::UserRow,
+    sessions::{object::rfc3339, validate::Object},
 };
 
 /// What an access token begins with.
@@ -48,6 +53,16 @@ const SECOND_US: i64 = 1_000_000;
 const ACCESS_US: i64 = 3_600 * SECOND_US;
 /// How long a refresh token is good, in microseconds: 30 days.
 const REFRESH_US: i64 = 30 * 24 * 3_600 * SECOND_US;
+
+/// Longest text that is looked at for a token, in characters: none is as long.
+const TOKEN_MAX: usize = 256;
+
+/// A token in a body. Whether it is one is not for the body's reader to say.
+fn token(body: &mut Object<'_, '_>, name: &str, required: bool) -> Option<String> {
+    let rule = format!("must be a text of at most {TOKEN_MAX} characters");
+    let fits = |value: &Value| value.as_str().is_some_and(|text| text.len() <= TOKEN_MAX);
+    body.checked(name, required, &rule, fits)?.as_str().map(str::to_owned)
+}
 
 /// The address of the sign-in page with a token. It is behind the `#`: what is there reaches
 /// no server, so no log, and a scanner that opens the link uses nothing up.

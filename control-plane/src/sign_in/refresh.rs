@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::{
     ACCESS, ACCESS_US, Pair, REFRESH, REFRESH_US, SECOND_US, Tokens, answer, cookies,
     store::{self, PairRow},
+    token,
 };
 use crate::{
     api::{BadToken, BodyFailure, Busy, OtherOrigin},
@@ -28,9 +29,6 @@ use crate::{
 
 /// How long a repetition is taken for an answer that was lost, in microseconds: 10 s.
 const LOST_ANSWER_US: i64 = 10 * SECOND_US;
-/// Longest text that is looked at, in characters: no token is as long.
-const TOKEN_MAX: usize = 256;
-
 /// A refresh token, unless it comes as a cookie.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +79,7 @@ pub async fn handler(
 fn read(body: &Value) -> Result<Option<String>, Problem> {
     let mut faults = Faults::default();
     let mut body = Object::read(body, "", &mut faults);
-    let token = body.has("refresh_token").then(|| body.line("refresh_token", TOKEN_MAX));
+    let token = token(&mut body, "refresh_token", false);
     body.close();
     faults.settle(token)
 }

@@ -245,8 +245,10 @@ on_both_databases! {
         let answer = refresh().header("origin", "http://ventus.test").send().await;
         assert_ne!(cookies(&answer), cookie);
         answer.expect(200);
-        let none = app.open(Method::POST, "/v1/dashboard/auth/refresh").send().await;
-        none.problem(401, "unauthorized");
+        for none in [json!({}), json!({"refresh_token": null}), json!({"refresh_token": "\n"})] {
+            let none = app.open(Method::POST, "/v1/dashboard/auth/refresh").json(&none);
+            none.send().await.problem(401, "unauthorized");
+        }
     }
 
     async fn the_other_name_of_the_routes_is_the_same(app: TestApp) {
