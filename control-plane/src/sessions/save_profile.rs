@@ -26,15 +26,32 @@ use crate::{
 
 /// Exactly one of the two.
 #[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum SaveProfile {
+    /// Makes a profile.
+    New(SaveNewProfile),
+    /// Replaces what a profile holds.
+    Known(SaveKnownProfile),
+}
+
+/// Makes a profile.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
-pub struct SaveProfile {
-    /// Makes a profile of this name.
+pub struct SaveNewProfile {
+    /// The name of the new profile.
     #[schema(min_length = 1, max_length = 128, example = "shop login")]
-    name: Option<String>,
-    /// Replaces what this profile holds.
+    name: String,
+}
+
+/// Replaces what a profile holds.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
+pub struct SaveKnownProfile {
+    /// The profile.
     #[schema(example = "01KAW4D2T7R9V3X5Z8B6C1F4GH")]
-    profile_id: Option<String>,
+    profile_id: String,
 }
 
 /// Where a session's storage state is to go.

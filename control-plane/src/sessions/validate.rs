@@ -110,6 +110,7 @@ pub fn save_profile(body: &Value) -> Result<Target, Problem> {
         body.faults.invalid.push(fault("", "exactly one of name and profile_id must be given"));
     }
     let name = if named { profiles::name(&mut body) } else { String::new() };
+    body.take("name"); // `null` is the same as nothing
     let profile = profile_id(&mut body);
     body.close();
     faults.settle(profile.map_or(Target::New(name), Target::Known))

@@ -8,6 +8,9 @@ use crate::sessions::validate::Object;
 /// The last second that a cookie may live to, as browsers have it: the year 9999.
 const LATEST: f64 = 253_402_300_799.0;
 
+/// The highest version of a database: 2^53 - 1, the last integer that JavaScript counts to.
+const VERSION_MAX: f64 = 9_007_199_254_740_991.0;
+
 /// What is left of it is not known.
 pub(super) fn check(state: &mut Object<'_, '_>) {
     state.each("cookies", false, check_cookie);
@@ -51,8 +54,8 @@ fn check_origin(origin: &mut Object<'_, '_>) {
 
 fn check_database(database: &mut Object<'_, '_>) {
     database.checked("name", true, TEXT, Value::is_string);
-    database.checked("version", true, "must be an integer of at least 1", |version| {
-        version.as_u64().is_some_and(|version| version > 0)
+    database.checked("version", true, "must be an integer from 1 to 9007199254740991", |version| {
+        version.as_f64().is_some_and(|n| n.fract() == 0.0 && (1.0..=VERSION_MAX).contains(&n))
     });
     database.each("stores", true, |store| {
         store.checked("name", true, TEXT, Value::is_string);

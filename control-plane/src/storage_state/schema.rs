@@ -70,7 +70,7 @@ pub enum SameSite {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Origin {
     /// `http://` or `https://`, a host, and a port if it is not the usual one.
-    #[schema(pattern = "^https?://", example = "https://shop.example")]
+    #[schema(format = "origin", example = "https://shop.example")]
     origin: String,
     local_storage: Option<Vec<Item>>,
     #[serde(rename = "indexedDB")]
@@ -96,21 +96,42 @@ pub struct Item {
 pub struct Database {
     #[schema(example = "shop")]
     name: String,
-    #[schema(minimum = 1, example = 1)]
+    #[schema(minimum = 1, maximum = 9007199254740991_i64, example = 1)]
     version: u64,
     stores: Vec<ObjectStore>,
 }
 
 /// An object store of an IndexedDB database.
 #[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ObjectStore {
+    /// With one key path, or none.
+    OnePath(StoreOfOnePath),
+    /// With several.
+    Paths(StoreOfPaths),
+}
+
+/// An object store with one key path, or none.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ObjectStore {
+pub struct StoreOfOnePath {
     #[schema(example = "carts")]
     name: String,
     auto_increment: bool,
-    /// Not beside `keyPathArray`.
     key_path: Option<String>,
-    key_path_array: Option<Vec<String>>,
+    records: Vec<Record>,
+    indexes: Vec<Index>,
+}
+
+/// An object store with several key paths.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StoreOfPaths {
+    #[schema(example = "carts")]
+    name: String,
+    auto_increment: bool,
+    #[schema(example = json!(["owner", "shop"]))]
+    key_path_array: Vec<String>,
     records: Vec<Record>,
     indexes: Vec<Index>,
 }
@@ -118,23 +139,79 @@ pub struct ObjectStore {
 /// A record: a key, unless the store's key path finds it, and a value. What JSON cannot say is
 /// in `keyEncoded` and `valueEncoded`, in Playwright's encoding.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Record {
+#[serde(untagged)]
+pub enum Record {
+    /// JSON can say both.
+    Plain(PlainRecord),
+    /// JSON can say the value.
+    EncodedKey(RecordOfEncodedKey),
+    /// JSON can say the key, if there is one.
+    EncodedValue(RecordOfEncodedValue),
+    /// JSON can say neither.
+    Encoded(EncodedRecord),
+}
+
+/// A record that JSON can say.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlainRecord {
     key: Option<Value>,
-    key_encoded: Option<Value>,
-    value: Option<Value>,
-    value_encoded: Option<Value>,
+    value: Value,
+}
+
+/// A record whose key JSON cannot say.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RecordOfEncodedKey {
+    key_encoded: Value,
+    value: Value,
+}
+
+/// A record whose value JSON cannot say.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RecordOfEncodedValue {
+    key: Option<Value>,
+    value_encoded: Value,
+}
+
+/// A record of which JSON can say nothing.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EncodedRecord {
+    key_encoded: Value,
+    value_encoded: Value,
 }
 
 /// An index of an object store.
 #[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Index {
+    /// Over one key path, or none.
+    OnePath(IndexOfOnePath),
+    /// Over several.
+    Paths(IndexOfPaths),
+}
+
+/// An index over one key path, or none.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Index {
+pub struct IndexOfOnePath {
     #[schema(example = "by owner")]
     name: String,
-    /// Not beside `keyPathArray`.
     key_path: Option<String>,
-    key_path_array: Option<Vec<String>>,
+    multi_entry: bool,
+    unique: bool,
+}
+
+/// An index over several key paths.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IndexOfPaths {
+    #[schema(example = "by owner")]
+    name: String,
+    #[schema(example = json!(["owner", "shop"]))]
+    key_path_array: Vec<String>,
     multi_entry: bool,
     unique: bool,
 }

@@ -1,4 +1,5 @@
 //! How the body of a create looks in the OpenAPI document. Nothing else uses these types.
+#![expect(dead_code, reason = "only described; `validate` and `proxy` read it")]
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,6 @@ use crate::{
 /// The session wanted. Every field is optional, and `null` is the same as leaving it out.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
 pub struct CreateSession {
     /// Where it is to run; the server's default region if not given.
     #[schema(example = "local")]
@@ -53,25 +53,47 @@ pub struct CreateSession {
 
 /// An upstream proxy. Its credentials are never shown again.
 #[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CreateProxy {
+    /// All in its URL.
+    Url(ProxyUrl),
+    /// With its credentials beside the URL.
+    WithCredentials(ProxyWithCredentials),
+}
+
+/// An upstream proxy as one URL.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `proxy` reads it")]
-pub struct CreateProxy {
+pub struct ProxyUrl {
     /// `http://`, `https://` or `socks5://`, a host, and a port if it is not 80, 443 or 1080.
     /// It may hold the credentials.
-    #[schema(example = "http://proxy.example:3128")]
+    #[schema(format = "proxy", example = "http://proxy.example:3128")]
     url: String,
-    /// Not if the URL holds credentials.
-    #[schema(min_length = 1, max_length = 255)]
-    username: Option<String>,
-    /// Only with a user name.
-    #[schema(min_length = 1, max_length = 2048)]
+}
+
+/// An upstream proxy with its credentials beside the URL.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyWithCredentials {
+    /// Without credentials.
+    #[schema(format = "proxy-host", example = "http://proxy.example:3128")]
+    url: String,
+    /// At most 255 bytes, without control characters; colons only for `socks5`.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[^:\u0000-\u001f\u007f-\u009f]+$",
+        example = "user"
+    )]
+    username: String,
+    /// At most 2,048 bytes, and 255 for `socks5`, without control characters.
+    #[schema(min_length = 1, max_length = 2048, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     password: Option<String>,
 }
 
 /// Whether the session is to be recorded.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described, for the OpenAPI document; `validate` reads it")]
 pub struct CreateRecording {
     #[schema(default = false, example = false)]
     enabled: Option<bool>,
