@@ -72,7 +72,7 @@ pub struct NewApiKey {
     #[schema(format = DateTime)]
     revoked_at: Option<String>,
     /// The key itself, for `Authorization: Bearer`. It is shown this once.
-    #[schema(example = "vs_01KAW3ZJ8E5T7M1V9C4X2N6R0S.…")]
+    #[schema(example = "vs_01KAW3ZJ8E5T7M1V9C4X2N6R0S.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY")]
     secret: String,
 }
 

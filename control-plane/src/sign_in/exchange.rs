@@ -31,7 +31,10 @@ use crate::{
 pub struct UseLink {
     /// What is behind `#token=` in a link: `vm_…` signs in, `vi_…` accepts an invitation and
     /// signs in.
-    #[schema(example = "vm_01KAW46P9D2S7J4M8V1B5Z3XQN.…", max_length = 256, pattern = "^v[mi]_")]
+    #[schema(
+        example = "vm_01KAW46P9D2S7J4M8V1B5Z3XQN.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY",
+        pattern = "^v[mi]_[0-7][0-9A-HJKMNP-TV-Z]{25}[.][0-9A-Za-z]{32}$"
+    )]
     token: String,
 }
 
@@ -41,7 +44,7 @@ pub struct UseLink {
 /// refresh token, good for 30 days. Both are also set as cookies.
 #[utoipa::path(post, path = "/v1/dashboard/auth/tokens", tag = "sign-in",
     operation_id = "signIn",
-    request_body(content = UseLink, example = json!({"token": "vm_01KAW46P9D2S7J4M8V1B5Z3XQN.…"})),
+    request_body(content = UseLink, example = json!({"token": "vm_01KAW46P9D2S7J4M8V1B5Z3XQN.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY"})),
     security(()),
     responses(
         (status = 200, description = "Signed in", body = Tokens,

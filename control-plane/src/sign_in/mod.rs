@@ -95,12 +95,12 @@ async fn begin(tx: &mut Tx, user: UserId) -> anyhow::Result<Pair> {
 #[derive(Serialize, ToSchema)]
 pub struct Tokens {
     /// For `Authorization: Bearer` on the dashboard's routes; also set as a cookie.
-    #[schema(example = "vd_01KAW47Y3G9B1T5K8N2D6P0SXC.…")]
+    #[schema(example = "vd_01KAW47Y3G9B1T5K8N2D6P0SXC.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY")]
     access_token: String,
     #[schema(format = DateTime, example = "2026-11-22T13:00:00.000Z")]
     access_expires_at: String,
     /// Gets the next pair of tokens, once; also set as a cookie.
-    #[schema(example = "vr_01KAW47Y3G9B1T5K8N2D6P0SXC.…")]
+    #[schema(example = "vr_01KAW47Y3G9B1T5K8N2D6P0SXC.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY")]
     refresh_token: String,
     #[schema(format = DateTime, example = "2026-12-22T12:00:00.000Z")]
     refresh_expires_at: String,

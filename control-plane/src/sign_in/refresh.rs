@@ -34,7 +34,10 @@ const LOST_ANSWER_US: i64 = 10 * SECOND_US;
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described, for the OpenAPI document; `read` reads it")]
 pub struct UseRefreshToken {
-    #[schema(example = "vr_01KAW47Y3G9B1T5K8N2D6P0SXC.…", max_length = 256, pattern = "^vr_")]
+    #[schema(
+        example = "vr_01KAW47Y3G9B1T5K8N2D6P0SXC.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY",
+        pattern = "^vr_[0-7][0-9A-HJKMNP-TV-Z]{25}[.][0-9A-Za-z]{32}$"
+    )]
     refresh_token: Option<String>,
 }
 
@@ -46,7 +49,7 @@ pub struct UseRefreshToken {
 /// may have been lost.
 #[utoipa::path(post, path = "/v1/dashboard/auth/refresh", tag = "sign-in",
     operation_id = "refreshTokens",
-    request_body(content = UseRefreshToken, example = json!({"refresh_token": "vr_01KAW47Y3G9B1T5K8N2D6P0SXC.…"})),
+    request_body(content = UseRefreshToken, example = json!({"refresh_token": "vr_01KAW47Y3G9B1T5K8N2D6P0SXC.aZ3kP9xQ2mR7tB5wN8cV1dL6fH4jS0gY"})),
     security(()),
     responses(
         (status = 200, description = "The new pair", body = Tokens,
