@@ -22,6 +22,7 @@ use crate::{
     serve::{Limits, serve},
     shutdown::{on_signal, within},
     style::{Style, say},
+    unrepeated::Unrepeated,
 };
 
 /// Flags of `ventus control-plane`.
@@ -60,6 +61,12 @@ pub struct Store {
     /// Requests a minute that an API key may make
     #[arg(long, env = "VENTUS_RATE_LIMIT_PER_MINUTE", default_value = "6000", value_name = "N")]
     pub rate_limit_per_minute: NonZeroU32,
+    /// Where to keep what large profiles hold, file:///directory or s3://bucket/prefix [default:
+    /// in the database]
+    ///
+    /// Credentials, region and endpoint of a bucket come from the usual AWS_… variables.
+    #[arg(long, env = "VENTUS_OBJECT_STORE", value_name = "URL", value_parser = Unrepeated(object_store))]
+    pub object_store: Option<String>,
 }
 
 /// The store itself.
@@ -68,7 +75,7 @@ pub struct Store {
 pub struct Database {
     /// Where to store sessions and keys, sqlite:///path or postgres://… [default: a SQLite
     /// file in the data directory]
-    #[arg(long, env = "VENTUS_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    #[arg(long, env = "VENTUS_DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = Unrepeated(database_url))]
     pub database_url: Option<String>,
 }
 
@@ -86,13 +93,21 @@ impl Database {
     }
 }
 
-fn database_url(text: &str) -> Result<String, String> {
+fn database_url(text: &str) -> Result<(), &'static str> {
     let known = ["sqlite://", "postgres://", "postgresql://"];
-    if known.iter().any(|scheme| text.starts_with(scheme)) {
-        Ok(text.to_owned())
-    } else {
-        Err("not a URL like sqlite:///path or postgres://user@host/name".into())
+    let good = known.iter().any(|scheme| text.starts_with(scheme));
+    good.then_some(()).ok_or("not a URL like sqlite:///path or postgres://user@host/name")
+}
+
+fn object_store(text: &str) -> Result<(), &'static str> {
+    let at = |scheme| text.strip_prefix(scheme).is_some_and(|rest: &str| !rest.is_empty());
+    if !at("file:///") && !at("s3://") {
+        return Err("not a URL like file:///directory or s3://bucket/prefix");
     }
+    if text.contains(['@', '?']) {
+        return Err("credentials and settings belong into AWS_… variables");
+    }
+    Ok(())
 }
 
 /// How long the hub may take to end the agents' streams, and the control plane its tasks.
@@ -173,9 +188,9 @@ impl Running {
             default_region: store.region.clone(),
             join_token,
             rate_limit_per_minute: store.rate_limit_per_minute,
-            object_store: None,
+            object_store: store.object_store.clone(),
             owner_email: people.owner_email.clone(),
-            mail: people.mail(),
+            mail: people.mail(data.path())?,
         };
         let stop = CancellationToken::new();
         let control_plane = ControlPlane::start(config, stop.clone()).await?;
@@ -249,5 +264,35 @@ pub fn say_key(style: Style, control_plane: &ControlPlane, data_dir: &Path) {
         say(&format!("            {}", style.dim(&path.display().to_string())));
     } else if path.exists() {
         say(&format!("  API key   in {}", path.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_are_named_by_urls() {
+        for good in ["sqlite:///x", "postgres://u:p@h/d", "postgresql://h/d"] {
+            assert!(database_url(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/var/lib/x.db", "mysql://h/d"] {
+            assert!(database_url(bad).is_err(), "{bad}");
+        }
+        for good in ["file:///var/lib/objects", "s3://bucket", "s3://bucket/some/prefix"] {
+            assert!(object_store(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "/var",
+            "file://host",
+            "file:///",
+            "s3://",
+            "https://b",
+            "s3://k:s@b",
+            "s3://b?k=s",
+        ] {
+            assert!(object_store(bad).is_err(), "{bad}");
+        }
     }
 }

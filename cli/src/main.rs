@@ -18,6 +18,7 @@ mod shutdown;
 mod style;
 mod telemetry;
 mod r#try;
+mod unrepeated;
 mod up;
 
 use std::{process::ExitCode, time::Duration};
@@ -60,8 +61,10 @@ enum Command {
     ControlPlane(control_plane::Options),
     /// Run only an agent: browsers and the data plane of one region.
     Agent(agent::Options),
-    /// Rotate the keys that a server signs with, on the machine of its database.
+    /// Rotate the keys that a server signs and encrypts with, on the machine of its data.
     Keys(operator::keys::Arguments),
+    /// Run a server: what needs nobody to be signed in, on the machine of its data.
+    Operator(operator::Arguments),
 }
 
 /// How long the runtime may take to let go of what is left when a command is done.
@@ -104,6 +107,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::ControlPlane(options) => control_plane::run(options).await?,
         Command::Agent(options) => agent::run(options).await?,
         Command::Keys(arguments) => operator::keys::run(arguments).await?,
+        Command::Operator(arguments) => operator::run(arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,7 +32,7 @@ enum Action {
         /// What it is for
         label: String,
         /// What it allows: sessions:read, sessions:write, admin; may be given several times
-        /// [default: the first two, as far as your role has them]
+        /// [default: the first two]
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
     },

@@ -21,14 +21,17 @@ pub mod workspace;
 
 use std::process::ExitCode;
 
-pub use self::http::{Api, Request};
 use self::{
     error::{Error, Result},
     http::Answer,
     options::Options,
     page::{Paging, page, whole},
     person::Person,
-    said::{Said, card, table, when},
+    said::{Said, card},
+};
+pub use self::{
+    http::{Api, Request},
+    said::{table, when},
 };
 
 /// What a client command's exit code means, for its help.

@@ -2,14 +2,39 @@
 //! runs or not, and need nobody to be signed in.
 
 pub mod keys;
+mod workspace;
 
-use std::{env, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
-use ::control_plane::{db::Db, secrets::Secrets};
-use clap::Args;
+use ::control_plane::db::Db;
+use clap::{Args, Subcommand};
 use rustix::process::geteuid;
 
 use crate::{control_plane::Database, data_dir, usage};
+
+/// Flags of `ventus operator`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// See, close and open all workspaces, whoever is in them
+    Workspace(workspace::Arguments),
+}
+
+/// Runs one of them.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.action {
+        Action::Workspace(arguments) => workspace::run(arguments).await,
+    }
+}
 
 /// Where the server keeps its things.
 #[derive(Debug, Args)]
@@ -23,18 +48,22 @@ pub struct Options {
 
 impl Options {
     /// Opens what a server has stored. Nothing is made anew: a wrong directory shall not get
-    /// a database or a master key of its own.
-    pub async fn open(&self) -> anyhow::Result<(Db, Secrets)> {
-        let dir = self.data_dir.path()?;
-        let url = self.database.url(&dir);
+    /// a database of its own.
+    pub async fn open(&self) -> anyhow::Result<Db> {
+        let url = self.database.url(&self.data_dir.path()?);
         if let Some(path) = url.strip_prefix("sqlite://") {
             may_use(Path::new(path))?;
         }
+        Db::open(&url).await
+    }
+
+    /// The data directory, where there is a master key, in it or in the environment.
+    pub fn with_master_key(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.data_dir.path()?;
         if env::var_os("VENTUS_MASTER_KEY").is_none() {
             may_use(&dir.join("master.key"))?;
         }
-        let secrets = Secrets::open(&dir)?;
-        Ok((Db::open(&url).await?, secrets))
+        Ok(dir)
     }
 }
 

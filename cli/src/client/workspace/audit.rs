@@ -15,8 +15,8 @@ pub struct Wanted {
     /// Only this action, for instance api_key.create
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// Only what this person or key did: an id
-    #[arg(long, value_name = "ID")]
+    /// Only what this person or key did: an id, or a person's e-mail address
+    #[arg(long, value_name = "WHO")]
     actor: Option<String>,
     /// Only younger ones (RFC 3339, for instance 2026-11-22T12:00:00Z)
     #[arg(long, value_name = "TIME")]
