@@ -8,6 +8,8 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod config;
+#[cfg(test)]
+mod contract;
 pub mod credential;
 pub mod cursor;
 pub mod db;

@@ -262,28 +262,6 @@ on_both_databases! {
         app.get("/api/v1/sessions").send().await.problem(404, "not-found");
     }
 
-    async fn every_route_of_a_person_is_closed_without_a_token(app: TestApp) {
-        let document = serde_json::to_value(crate::api::document()).unwrap();
-        let mut seen = 0;
-        for (path, item) in document["paths"].as_object().unwrap() {
-            for (method, operation) in item.as_object().unwrap() {
-                if operation["security"][0].get("access_token").is_none() {
-                    continue;
-                }
-                seen += 1;
-                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-                for prefix in ["", "/api"] {
-                    let path = format!("{prefix}{}", path.replace(['{', '}'], "x"));
-                    app.open(method.clone(), &path).body("{").send().await
-                        .problem(401, "unauthorized");
-                    // An API key is for programs.
-                    app.call(method.clone(), &path).send().await.problem(401, "unauthorized");
-                }
-            }
-        }
-        assert_eq!(seen, 17);
-    }
-
     async fn the_sign_in_page_needs_nothing_and_tells_nothing(app: TestApp) {
         let page = app.open(Method::GET, "/sign-in").send().await;
         assert_eq!(page.status, 200);
