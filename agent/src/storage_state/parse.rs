@@ -66,6 +66,7 @@ struct Item<'a> {
 struct Database<'a> {
     #[serde(borrow)]
     name: Text<'a>,
+    #[serde(deserialize_with = "whole")]
     version: u64,
     #[serde(borrow)]
     stores: Vec<Store<'a>>,
@@ -100,6 +101,10 @@ struct Index<'a> {
     unique: bool,
 }
 
+/// The largest number that JavaScript tells from its neighbours, and the largest version that
+/// IndexedDB takes.
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+
 /// A text as it is written in JSON.
 #[derive(Serialize)]
 struct Text<'a>(&'a RawValue);
@@ -109,6 +114,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
         let raw = <&RawValue>::deserialize(deserializer)?;
         raw.get().starts_with('"').then_some(Self(raw)).ok_or_else(|| de::Error::custom("no text"))
     }
+}
+
+/// A whole number; JSON may write 3 as `3.0`.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = f64::deserialize(from)?;
+    let exact = number.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&number);
+    // Within these bounds a float holds every integer.
+    exact.then_some(number as u64).ok_or_else(|| de::Error::custom("no whole number"))
 }
 
 fn or_none<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Vec<Database<'a>>, D::Error> {
@@ -189,6 +202,21 @@ mod tests {
         match State::read(state.to_string().as_bytes()) {
             Ok(_) => panic!("taken: {state}"),
             Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_version_is_a_whole_number_however_it_is_written() {
+        let taken = |version: &str| {
+            let database = format!(r#"{{"name":"d","version":{version},"stores":[]}}"#);
+            let origin = format!(r#"{{"origin":"https://a.example","indexedDB":[{database}]}}"#);
+            State::read(format!(r#"{{"origins":[{origin}]}}"#).as_bytes()).is_ok()
+        };
+        for good in ["1", "1.0", "3e2", "9007199254740991"] {
+            assert!(taken(good), "{good}");
+        }
+        for bad in ["1.5", "-1", "9007199254740993", "1e300", "\"1\"", "null"] {
+            assert!(!taken(bad), "{bad}");
         }
     }
 
