@@ -5,9 +5,7 @@ use std::{env, fmt, path::Path};
 use clap::Args;
 use control_plane::{MailConfig, mail::Mailer, people::Email};
 
-use crate::{unrepeated::Unrepeated, usage};
-
-use crate::control_plane::OWNER_EMAIL;
+use crate::{control_plane::OWNER_EMAIL, unrepeated::Unrepeated, usage};
 
 /// Gives the mail server's password, which then need not be in the URL.
 const PASSWORD: &str = "VENTUS_SMTP_PASSWORD";
