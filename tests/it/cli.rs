@@ -1,8 +1,10 @@
-//! The client commands, against a real server.
+//! The commands of people and of operators, against a real server.
 
-use std::time::Duration;
+mod operator;
+mod people;
+mod states;
 
-use harness::{Api, Server, User, cdp::Cdp, command::Done, eventually};
+use harness::{Server, User, cdp::Cdp, command::Done};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use ulid::Ulid;
@@ -177,25 +179,4 @@ async fn shells_complete_the_commands() {
         }
     }
     user.fails(2, &["completion", "csh"]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_running_server_takes_a_new_signing_key_over() {
-    let server = Server::up().capacity(1, 0).start().await;
-    let user = User::beside(&server);
-    let id = user.json(&["session", "create"]).await["id"].as_str().unwrap().to_owned();
-    let before = user.says(&["session", "connect-url", &id]).await;
-    let public = Api::new(&server.api.base_url, None);
-    let living = async || {
-        let keys = public.get("/.well-known/jwks.json").await.body;
-        keys["keys"].as_array().unwrap().len()
-    };
-    assert_eq!(living().await, 1);
-    user.says(&["keys", "rotate"]).await;
-    let two = || async { (living().await == 2).then_some(()) };
-    eventually("two living keys", Duration::from_secs(15), two).await;
-    Cdp::connect(&before).await.close().await;
-    user.says(&["session", "release", &id]).await;
-    server.at_rest(0).await;
-    server.stop().await;
 }

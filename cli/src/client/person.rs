@@ -181,10 +181,11 @@ impl Person {
     }
 }
 
-/// Someone's one workspace that is in use, if it is one.
+/// Someone's one workspace, or the one of several that is in use.
 pub fn only(me: &Me) -> Option<&str> {
-    let mut active = me.workspaces.iter().filter(|workspace| workspace.status == "ACTIVE");
-    active.next().filter(|_| active.next().is_none()).map(|workspace| workspace.slug.as_str())
+    let active = |workspace: &&Membership| workspace.status == "ACTIVE";
+    let mut meant = me.workspaces.iter().filter(|one| me.workspaces.len() == 1 || active(one));
+    meant.next().filter(|_| meant.next().is_none()).map(|workspace| workspace.slug.as_str())
 }
 
 /// Reads a slug, which is safe in a path.
@@ -328,6 +329,28 @@ pub(super) mod tests {
         let forget = |before: Option<SignIn>| before.map(|b| SignIn { workspace: None, ..b });
         person.keep(forget).await.unwrap();
         assert_eq!(person.path(&open, "/members").await.unwrap(), "/v1/dashboard/ws/a/members");
+    }
+
+    #[test]
+    fn ones_only_workspace_is_meant_even_when_it_is_closed() {
+        let me = |statuses: &[&str]| {
+            let of = |(n, status): (usize, &&str)| Membership {
+                slug: format!("w{n}"),
+                name: String::new(),
+                role: "owner".into(),
+                status: (*status).to_owned(),
+            };
+            Me { workspaces: statuses.iter().enumerate().map(of).collect() }
+        };
+        for (statuses, meant) in [
+            (&["SUSPENDED"][..], Some("w0")),
+            (&["DELETED", "ACTIVE"], Some("w1")),
+            (&["ACTIVE", "ACTIVE"], None),
+            (&["DELETED", "SUSPENDED"], None),
+            (&[], None),
+        ] {
+            assert_eq!(only(&me(statuses)), meant, "{statuses:?}");
+        }
     }
 
     #[test]
