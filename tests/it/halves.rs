@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
 /// A database of this test's own.
-async fn database() -> String {
+pub(crate) async fn database() -> String {
     let server = std::env::var("VENTUS_TEST_POSTGRES")
         .expect("VENTUS_TEST_POSTGRES names a server: run through tests/with-postgres");
     let name = format!("halves_{}", ulid::Ulid::generate().to_string().to_lowercase());
@@ -20,19 +20,19 @@ async fn database() -> String {
 
 const TOKEN: &str = "a-join-token-of-the-tests";
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-fn control_plane(database: &str, hub: u16) -> Plan {
+pub(crate) fn control_plane(database: &str, hub: u16) -> Plan {
     Server::control_plane()
         .flag("hub-listen", format!("127.0.0.1:{hub}"))
         .env("VENTUS_JOIN_TOKEN", TOKEN)
         .database(database)
 }
 
-fn agent(hub: u16) -> Plan {
+pub(crate) fn agent(hub: u16) -> Plan {
     Server::agent()
         .flag("control-plane", format!("http://127.0.0.1:{hub}"))
         .env("VENTUS_JOIN_TOKEN", TOKEN)

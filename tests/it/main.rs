@@ -13,6 +13,7 @@ mod halves;
 mod limits;
 mod proxy;
 mod raw;
+mod secrets;
 mod sign_in;
 mod storage_state;
 mod tokens;

@@ -56,7 +56,7 @@ async fn links_go_out_by_smtp_and_sign_in() {
     let key = key["secret"].as_str().unwrap();
     assert_eq!(Api::new(base, Some(key)).get("/v1/sessions").await.status, 200);
 
-    let log = fs::read_to_string(server.data().join("ventus.log")).unwrap();
+    let log = server.log();
     assert!(log.contains("a mail was sent"), "nothing is logged at all");
     let refresh = signed_in["refresh_token"].as_str().unwrap();
     for secret in [link, invitation, access, refresh, key, mail::PASSWORD] {
@@ -77,7 +77,7 @@ async fn a_browser_signs_in_on_a_click() {
     let mail = fs::read_to_string(file).unwrap();
     let token = token_in(&mail);
     // Who started the server sees the link too.
-    let printed = fs::read_to_string(server.data().join("ventus.log")).unwrap();
+    let printed = server.printed();
     assert!(printed.contains(&format!("{base}/sign-in#token={token}")));
 
     let session = server.api.create(json!({})).await;

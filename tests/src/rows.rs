@@ -1,6 +1,10 @@
 //! What a store holds when everything has come to rest, and what must not be in it.
 
-use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use std::fs;
+
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions,
+};
 
 /// Each finds rows that are wrong once no session should be alive; its text says which.
 const WRONG: &[(&str, &str)] = &[
@@ -78,4 +82,27 @@ pub async fn texts(url: &str, query: &'static str) -> Vec<String> {
         }
     };
     rows.unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+/// All that a store holds, as it lies there: the files of SQLite, every row of PostgreSQL.
+///
+/// # Panics
+///
+/// When the store cannot be read.
+pub async fn everything(url: &str) -> Vec<u8> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        let file = fs::read(path).expect("the store");
+        return [file, fs::read(format!("{path}-wal")).unwrap_or_default()].concat();
+    }
+    let tables = "SELECT CAST(table_name AS TEXT) FROM information_schema.tables \
+                  WHERE table_schema = 'public'";
+    let mut store = PgConnection::connect(url).await.expect("the store");
+    let mut all = Vec::new();
+    for table in texts(url, tables).await {
+        let rows = format!("SELECT CAST(row_to_json(t) AS TEXT) FROM \"{table}\" t");
+        let rows = sqlx::query_scalar::<_, String>(AssertSqlSafe(rows)).fetch_all(&mut store);
+        let rows = rows.await.expect("rows");
+        all.extend(rows.into_iter().flat_map(String::into_bytes));
+    }
+    all
 }

@@ -133,12 +133,12 @@ impl Plan {
     ///
     /// When it cannot be run.
     pub fn spawn(&self) -> Child {
-        let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        let file = |path| File::options().create(true).append(true).open(path).expect("a log");
         let mut command = Command::new(program());
         command.arg(self.command).args(["--listen", &self.listen]).arg("--data-dir");
         command.arg(self.data()).arg("--ready-file").arg(self.ready_file());
         command.args(&self.arguments).envs(self.environment.iter().map(|(n, v)| (n, v)));
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        command.stdin(Stdio::null()).stdout(file(self.output())).stderr(file(self.log()));
         command.process_group(0).kill_on_drop(true).spawn().expect("ventus starts")
     }
 
@@ -191,6 +191,10 @@ impl Plan {
         self.data().join("ventus.log")
     }
 
+    fn output(&self) -> PathBuf {
+        self.data().join("ventus.out")
+    }
+
     fn read_log(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
@@ -234,9 +238,14 @@ impl Server {
         self.plan.key.clone()
     }
 
-    /// All that it has printed and logged, in earlier runs on the same data as well.
+    /// All that it has logged, in earlier runs on the same data as well.
     pub fn log(&self) -> String {
         self.plan.read_log()
+    }
+
+    /// All that it has printed, likewise: also what is for the eyes of its user alone.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.plan.output()).unwrap_or_default()
     }
 
     /// Its process.
