@@ -152,7 +152,7 @@ async fn requests_are_checked_whole() {
         (json!({ "region": "atlantis" }), 422, "unknown-region"),
         (json!({ "runtime_kind": "rda" }), 422, "unsupported-runtime"),
         (json!({ "profile_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV" }), 422, "unknown-profile"),
-        (json!({ "proxy": { "url": "http://127.0.0.1:1" } }), 422, "validation-error"),
+        (json!({ "proxy": { "url": "ftp://127.0.0.1:1" } }), 422, "validation-error"),
         (json!({ "recording": { "enabled": true } }), 422, "validation-error"),
     ] {
         let answer = ask(body.clone()).await;

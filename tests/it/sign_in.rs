@@ -83,11 +83,11 @@ async fn a_browser_signs_in_on_a_click() {
     let session = server.api.create(json!({})).await;
     let mut cdp = Cdp::connect(session.connect_url()).await;
     let (_, page) = cdp.page(&format!("{base}/sign-in#token={token}")).await;
-    until_it_says(&mut cdp, &page, "Sign in").await;
+    cdp.until_titled(&page, "Sign in").await;
     let read = "[location.hash, document.getElementById('go').hidden]";
     assert_eq!(cdp.evaluate(Some(&page), read).await, json!(["", false]));
     cdp.evaluate(Some(&page), "document.getElementById('go').click()").await;
-    until_it_says(&mut cdp, &page, "Signed in").await;
+    cdp.until_titled(&page, "Signed in").await;
     let text = cdp.evaluate(Some(&page), "document.getElementById('text').textContent").await;
     assert_eq!(text, "You are signed in as owner@localhost.");
     // Its cookies work on this very origin, and no script can read them.
@@ -102,9 +102,9 @@ async fn a_browser_signs_in_on_a_click() {
     assert_eq!(cdp.evaluate(Some(&page), seen).await, json!(["", 200, 200, 200]));
     // The link was used up.
     let (_, again) = cdp.page(&format!("{base}/sign-in#token={token}")).await;
-    until_it_says(&mut cdp, &again, "Sign in").await;
+    cdp.until_titled(&again, "Sign in").await;
     cdp.evaluate(Some(&again), "document.getElementById('go').click()").await;
-    until_it_says(&mut cdp, &again, "That did not work").await;
+    cdp.until_titled(&again, "That did not work").await;
     cdp.close().await;
     server.api.release(session.id()).await;
     server.stop().await;
@@ -117,15 +117,4 @@ async fn only_mail(server: &Server) -> PathBuf {
         files.find(|path| path.extension().is_some_and(|extension| extension == "eml"))
     })
     .await
-}
-
-async fn until_it_says(cdp: &mut Cdp, page: &str, title: &str) {
-    let wait = format!(
-        "new Promise((done, failed) => {{
-            const look = () => document.title === {title:?} ? done(true) : setTimeout(look, 10);
-            setTimeout(() => failed(new Error(document.title)), 10000);
-            look();
-        }})"
-    );
-    assert_eq!(cdp.evaluate(Some(page), &wait).await, true, "{title}");
 }

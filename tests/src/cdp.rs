@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{Message, protocol::WebSocketConfig},
@@ -121,6 +124,28 @@ impl Cdp {
         let attach = json!({ "targetId": target, "flatten": true });
         let attached = self.call(None, "Target.attachToTarget", attach).await;
         (target, attached["sessionId"].as_str().expect("a session").to_owned())
+    }
+
+    /// Waits until a page has this title, through navigations, for at most [`PATIENCE`].
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn until_titled(&mut self, session: &str, title: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let params = json!({ "expression": "document.title" });
+            let (id, text) = self.command(Some(session), "Runtime.evaluate", params);
+            self.send(text).await;
+            // Between two documents there is none to ask, which is an error.
+            let answer: Value = serde_json::from_str(&self.answer(id).await).expect("JSON");
+            let now = &answer["result"]["result"]["value"];
+            if now == title {
+                return;
+            }
+            assert!(Instant::now() < end, "the title is {now}, not {title}");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Evaluates an expression, awaiting a promise, and answers the value.
