@@ -8,6 +8,7 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::to_bytes,
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Response},
@@ -110,15 +111,18 @@ impl Drop for Site {
     }
 }
 
-/// Answers what was asked.
+/// Answers what was asked, and not before all of it is there: a connection that is closed
+/// with bytes unread is reset, and the answer may be lost on the way.
 async fn echo(request: Request) -> Response {
     let mut headers = Map::new();
     for (name, value) in request.headers() {
         headers.insert(name.to_string(), Value::from(String::from_utf8_lossy(value.as_bytes())));
     }
-    let path = request.uri().to_string();
-    Json(json!({ "method": request.method().as_str(), "path": path, "headers": headers }))
-        .into_response()
+    let (method, path) = (request.method().to_string(), request.uri().to_string());
+    if to_bytes(request.into_body(), usize::MAX).await.is_err() {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    Json(json!({ "method": method, "path": path, "headers": headers })).into_response()
 }
 
 async fn from_shelf(State(shelf): State<Shelf>, Path(name): Path<String>) -> Response {
