@@ -311,18 +311,19 @@ mod tests {
     #[tokio::test]
     async fn a_keep_alive_by_request_starts_the_time_anew_and_another_deadline_does_not() {
         let (clients, terms) = (watch::Sender::new(1), terms());
-        let keep_alive = SHORT * 4;
+        let keep_alive = SHORT * 20;
         let waiting = idle(clients.subscribe(), terms.subscribe(), keep_alive);
         tokio::pin!(waiting);
         clients.send_replace(0);
         assert!(timeout(SHORT * 2, &mut waiting).await.is_err());
         terms.send_modify(|terms| terms.keepalives += 1);
         let kept = Instant::now();
-        assert!(timeout(SHORT * 2, &mut waiting).await.is_err());
+        assert!(timeout(SHORT * 18, &mut waiting).await.is_err());
         terms.send_modify(|terms| terms.deadline += SHORT);
         soon(waiting).await;
         let waited = kept.elapsed();
         assert!(waited >= keep_alive - Duration::from_millis(1), "{waited:?}");
-        assert!(waited < keep_alive + SHORT * 2, "{waited:?}");
+        // Begun anew by the deadline it would be 18 more: far enough for a busy machine.
+        assert!(waited < keep_alive + SHORT * 16, "{waited:?}");
     }
 }
