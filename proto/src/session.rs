@@ -91,6 +91,10 @@ names! {
         LaunchFailed = "launch_failed",
         /// Its browser died.
         BrowserCrashed = "browser_crashed",
+        /// Its browser lived but did not answer any more.
+        BrowserUnresponsive = "browser_unresponsive",
+        /// Its browser took more of the machine than a session may.
+        ResourceLimit = "resource_limit",
         /// Its agent died or lost its lease.
         AgentLost = "agent_lost",
         /// An administrator stopped it.
@@ -106,7 +110,11 @@ impl EndReason {
                 SessionStatus::Completed
             }
             Self::Deadline => SessionStatus::Expired,
-            Self::LaunchFailed | Self::BrowserCrashed | Self::AgentLost => SessionStatus::Errored,
+            Self::LaunchFailed
+            | Self::BrowserCrashed
+            | Self::BrowserUnresponsive
+            | Self::ResourceLimit
+            | Self::AgentLost => SessionStatus::Errored,
         }
     }
 
@@ -119,6 +127,8 @@ impl EndReason {
             Self::Deadline => "the session reached its deadline",
             Self::LaunchFailed => "the browser could not be started",
             Self::BrowserCrashed => "the browser ended unexpectedly",
+            Self::BrowserUnresponsive => "the browser did not answer any more",
+            Self::ResourceLimit => "the browser took more of the machine than a session may",
             Self::AgentLost => "the agent that ran the browser was lost",
             Self::ForceStopped => "stopped by an administrator",
         }

@@ -124,7 +124,7 @@ impl Driver {
                 gone(&mux, timeout(EXIT_GRACE, browser.exited()).await.ok())
             }
             () = unresponsive(&mux) => {
-                Ending::new(EndReason::BrowserCrashed, "the browser does not answer")
+                Ending::new(EndReason::BrowserUnresponsive, "")
             }
         }
     }

@@ -119,6 +119,10 @@ pub enum ReasonCode {
     LaunchFailed,
     /// Its browser died.
     BrowserCrashed,
+    /// Its browser lived but did not answer any more.
+    BrowserUnresponsive,
+    /// Its browser took more of the machine than a session may.
+    ResourceLimit,
     /// Its agent died.
     AgentLost,
     /// An administrator stopped it.
