@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpStream, tcp::OwnedReadHalf},
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
     time,
 };
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -19,7 +21,7 @@ use super::{
     outbox::Outbox,
     pipe::{Outgoing, Tail},
     routes::{Key, Special},
-    scan::{Command, Nul, error_answer, scan},
+    scan::{Clean, Command, error_answer, scan},
     usage::Counters,
     websocket::{Frame, Frames, Incoming},
 };
@@ -35,6 +37,9 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// Commands to child sessions that are remembered, see [`Client::sent_to_gone`].
 const RECENT: usize = 256;
+
+/// A command that is so long, in bytes, takes milliseconds to read.
+const LONG: usize = 1 << 20;
 
 /// Free space that is kept ready for the socket, in bytes.
 const READ_CHUNK: usize = 16 << 10;
@@ -152,7 +157,7 @@ impl Seat {
                 Ok(Some(Incoming::Text(message))) => {
                     commands += 1;
                     bytes += message.len() as u64;
-                    self.command(message);
+                    aside(message.len(), || self.command(message));
                 }
                 Ok(Some(Incoming::Ping(payload))) => outbox.push(Frame::pong(payload)),
                 Ok(Some(Incoming::Pong)) => {}
@@ -187,9 +192,10 @@ impl Seat {
             Ok(command) => command,
             Err(refusal) => return answer(refusal.answer()),
         };
-        if !command.nuls.is_empty() {
-            let clean = without_nuls(&message, &command.nuls);
-            return self.command(clean);
+        match command.clean {
+            None => {}
+            Some(Clean::Message(clean)) => return self.command(BytesMut::from(Bytes::from(clean))),
+            Some(Clean::TooLong) => return self.too_long(),
         }
         let Some((root, tail)) = self.client.root.get() else { return };
         let key = if command.session.is_empty() {
@@ -223,8 +229,13 @@ impl Seat {
         if outgoing.fits() {
             self.mux.to_chrome().push(outgoing);
         } else {
-            self.client.outbox.close(Some(CloseCode::Size), "message over the limit");
+            self.too_long();
         }
+    }
+
+    /// Chrome would give its pipe up.
+    fn too_long(&self) {
+        self.client.outbox.close(Some(CloseCode::Size), "message over the limit");
     }
 }
 
@@ -239,17 +250,11 @@ fn unnamed(command: &Command<'_>) -> Bytes {
     body.into()
 }
 
-/// Writes raw NUL characters as what means the same.
-fn without_nuls(message: &[u8], nuls: &[Nul]) -> BytesMut {
-    let mut clean = BytesMut::with_capacity(message.len() + 5 * nuls.len());
-    let mut from = 0;
-    for nul in nuls {
-        clean.extend_from_slice(&message[from..nul.at]);
-        clean.extend_from_slice(nul.instead.as_bytes());
-        from = nul.at + 1;
-    }
-    clean.extend_from_slice(&message[from..]);
-    clean
+/// Does what takes long for a long message in such a way that the thread's other tasks, also
+/// other sessions' and the agent's own, do not wait for it.
+fn aside<T>(length: usize, work: impl FnOnce() -> T) -> T {
+    let many = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if length >= LONG && many { block_in_place(work) } else { work() }
 }
 
 /// Reads until the client has closed its side.

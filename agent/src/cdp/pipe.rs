@@ -20,7 +20,7 @@ const HIGH_WATER: usize = 8 << 20;
 
 /// Longest message that Chrome takes from its pipe, the end included: at 100 MiB it gives the
 /// pipe up, and with it the browser.
-const MESSAGE_MAX: usize = (100 << 20) - 1;
+pub(super) const MESSAGE_MAX: usize = (100 << 20) - 1;
 
 /// Ends of a message that is passed on as it is.
 const NUL: &[u8] = b"\0";

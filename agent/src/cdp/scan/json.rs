@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 
 use memchr::{memchr, memchr2};
 
-use super::{Nul, Refusal};
+use super::{Clean, LONGEST, Refusal};
 
 /// Deepest nesting that Chrome's parser takes, counted from the message itself.
 const DEPTH_MAX: usize = 300;
@@ -44,13 +44,38 @@ pub(super) struct Top {
 pub(super) struct Scanner<'a> {
     text: &'a [u8],
     pub at: usize,
-    pub nuls: Vec<Nul>,
     pub top: Top,
+    /// The text as far as its last raw NUL, without any. No longer than [`LONGEST`] by more
+    /// than one piece, whatever a client sends.
+    clean: Vec<u8>,
+    /// Where the text goes on that is not in `clean`.
+    from: usize,
 }
 
 impl<'a> Scanner<'a> {
     pub fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, nuls: Vec::new(), top: Top::default() }
+        Self { text, at: 0, top: Top::default(), clean: Vec::new(), from: 0 }
+    }
+
+    /// All of the text without raw NULs, if it has any.
+    pub fn clean(&mut self) -> Option<Clean> {
+        if self.from == 0 {
+            return None;
+        }
+        if self.clean.len() + self.text.len() - self.from > LONGEST {
+            return Some(Clean::TooLong);
+        }
+        self.clean.extend_from_slice(&self.text[self.from..]);
+        Some(Clean::Message(std::mem::take(&mut self.clean)))
+    }
+
+    /// A raw NUL stands here; what means the same.
+    fn nul(&mut self, at: usize, instead: &str) {
+        if self.clean.len() <= LONGEST {
+            self.clean.extend_from_slice(&self.text[self.from..at]);
+            self.clean.extend_from_slice(instead.as_bytes());
+        }
+        self.from = at + 1;
     }
 
     fn peek(&self) -> Option<u8> {
@@ -190,7 +215,7 @@ impl<'a> Scanner<'a> {
             return Err(Refusal::json("invalid token", self.at));
         };
         if found[last] == 0 {
-            self.nuls.push(Nul { at: self.at + last, instead: &word[last..] });
+            self.nul(self.at + last, &word[last..]);
         }
         self.at += word.len();
         Ok(kind)
@@ -228,7 +253,7 @@ impl<'a> Scanner<'a> {
             let run = &self.text[at..];
             let length = memchr2(b'"', b'\\', run).ok_or_else(invalid_token)?;
             plain &= run[..length].is_ascii();
-            self.note_nuls(at..at + length);
+            self.nuls(at..at + length);
             at += length + 1;
             if run[length] == b'"' {
                 break;
@@ -256,10 +281,11 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn note_nuls(&mut self, range: Range<usize>) {
+    /// Raw NULs in a string.
+    fn nuls(&mut self, range: Range<usize>) {
         let mut at = range.start;
         while let Some(found) = memchr(0, &self.text[at..range.end]) {
-            self.nuls.push(Nul { at: at + found, instead: "\\u0000" });
+            self.nul(at + found, "\\u0000");
             at += found + 1;
         }
     }

@@ -15,6 +15,7 @@ mod tests;
 use std::{borrow::Cow, fmt::Write as _};
 
 use self::json::{Kind, Scanner, Top, string};
+use super::pipe::MESSAGE_MAX as LONGEST;
 
 /// A well-formed command.
 #[derive(Debug)]
@@ -31,17 +32,18 @@ pub struct Command<'a> {
     pub end: usize,
     /// Whether the message has a member `sessionId`, even an empty one.
     pub names_session: bool,
-    /// Raw NUL characters, which must not reach the pipe: there they separate messages.
-    pub nuls: Vec<Nul>,
+    /// The message written without raw NUL characters, if it has any: none must reach the
+    /// pipe, where they separate messages.
+    pub clean: Option<Clean>,
 }
 
-/// A raw NUL character in a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nul {
-    /// Where it stands.
-    pub at: usize,
-    /// What means the same.
-    pub instead: &'static str,
+/// What means the same as a message with raw NUL characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clean {
+    /// The same message without them.
+    Message(Vec<u8>),
+    /// It is longer than Chrome's pipe takes.
+    TooLong,
 }
 
 /// Why a message is no command, as Chrome says it.
@@ -91,12 +93,12 @@ pub fn scan(message: &[u8]) -> Result<Command<'_>, Refusal> {
     if kind != Kind::Object {
         return Err(Refusal::invalid(None, "Message must be an object"));
     }
-    let (top, nuls) = (scanner.top, scanner.nuls);
-    command(message, &top, nuls)
+    let clean = scanner.clean();
+    command(message, &scanner.top, clean)
 }
 
 /// Judges the members of a message as Chrome does: in their order, up to the first fault.
-fn command<'a>(message: &'a [u8], top: &Top, nuls: Vec<Nul>) -> Result<Command<'a>, Refusal> {
+fn command<'a>(message: &'a [u8], top: &Top, clean: Option<Clean>) -> Result<Command<'a>, Refusal> {
     let (mut id, mut params_seen, mut names_session) = (None, false, false);
     let (mut method, mut session) = (Cow::Borrowed(""), Cow::Borrowed(""));
     let mut params = None;
@@ -147,7 +149,7 @@ fn command<'a>(message: &'a [u8], top: &Top, nuls: Vec<Nul>) -> Result<Command<'
     if method.is_empty() {
         return Err(Refusal::invalid(Some(id), MUST_HAVE_METHOD));
     }
-    Ok(Command { id, method, params, session, end: top.end, names_session, nuls })
+    Ok(Command { id, method, params, session, end: top.end, names_session, clean })
 }
 
 const MUST_HAVE_ID: &str = "Message must have integer 'id' property";

@@ -131,21 +131,38 @@ fn odd_spellings_of_a_command_are_commands() {
     }
 }
 
+/// What a message is without its raw NULs.
+fn clean(message: &[u8]) -> String {
+    match scan(message).unwrap().clean {
+        Some(Clean::Message(clean)) => String::from_utf8(clean).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn raw_nuls_are_found_in_strings_and_refused_elsewhere() {
-    let command = scan(b"{\"id\":1,\"method\":\"a\",\"params\":{\"x\0\":\"\0\0\"}}").unwrap();
-    let found: Vec<_> = command.nuls.iter().map(|nul| (nul.at, nul.instead)).collect();
-    assert_eq!(found, [(33, "\\u0000"), (37, "\\u0000"), (38, "\\u0000")]);
+fn raw_nuls_are_replaced_in_strings_and_refused_elsewhere() {
+    assert_eq!(
+        clean(b"{\"id\":1,\"method\":\"a\",\"params\":{\"x\0\":\"\0\0\"}}"),
+        r#"{"id":1,"method":"a","params":{"x\u0000":"\u0000\u0000"}}"#,
+    );
+    assert_eq!(scan(br#"{"id":1,"method":"a","params":{"x":"\u0000"}}"#).unwrap().clean, None);
     assert!(scan(b"{\"id\":1,\0\"method\":\"a\"}").is_err());
     assert!(scan(b"\0").is_err());
+}
+
+#[test]
+fn a_message_that_is_too_long_without_raw_nuls_is_not_kept() {
+    let message = format!(r#"{{"id":1,"method":"a","params":["{}"]}}"#, "\0".repeat(LONGEST / 6));
+    let command = scan(message.as_bytes()).unwrap();
+    assert_eq!((command.id, &command.clean), (1, &Some(Clean::TooLong)));
 }
 
 #[test]
 fn the_last_letter_of_a_word_may_be_anything_as_in_chrome_even_nul() {
     let command = scan(b"{\"id\":1,\"method\":\"a\",\"params\":nul}}").unwrap();
     assert_eq!(command.end, 34);
-    let command = scan(b"{\"id\":1,\"method\":\"a\",\"params\":nul\0}").unwrap();
-    assert_eq!(command.nuls, [Nul { at: 33, instead: "l" }]);
+    let message = b"{\"id\":1,\"method\":\"a\",\"params\":nul\0}";
+    assert_eq!(clean(message), r#"{"id":1,"method":"a","params":null}"#);
 }
 
 proptest! {
