@@ -42,6 +42,9 @@ use crate::{
 /// How long a client may wait for its browser to come up.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a session whose browser does not answer may take to show that it is over.
+const OVER_LIMIT: Duration = Duration::from_secs(2);
+
 /// How far the clocks of control plane and agent may differ, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
 
@@ -211,6 +214,33 @@ impl DataPlane {
     }
 
     async fn serve(
+        &self,
+        claims: &ConnectClaims,
+        credential: Credential,
+        path: &str,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        let served = self.endpoint(claims, credential, path, request).await;
+        match served {
+            Err(problem) if problem.status().is_server_error() => {
+                Err(self.over(claims.sub).await.unwrap_or(problem))
+            }
+            served => served,
+        }
+    }
+
+    /// That the session is over, if that is why its browser did not answer: it may have been
+    /// about to end when the client came.
+    async fn over(&self, id: SessionId) -> Option<Problem> {
+        let mut phase = self.registry.watch(id)?;
+        let over = phase.wait_for(|phase| matches!(phase, Phase::Over(_)));
+        match &*time::timeout(OVER_LIMIT, over).await.ok()?.ok()? {
+            Phase::Over(reason) => Some(refused(JoinError::Over(*reason))),
+            Phase::Launching | Phase::Running(_) => None,
+        }
+    }
+
+    async fn endpoint(
         &self,
         claims: &ConnectClaims,
         credential: Credential,

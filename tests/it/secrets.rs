@@ -354,13 +354,15 @@ impl<'a> Story<'a> {
     }
 }
 
-/// What a client hears that is not let in, as soon as the agent knows that it is not to.
+/// What a client hears that is not let in, as soon as the agent knows that it is not to. Until
+/// then it is let in: never is it told that the server fails.
 async fn refused(url: &str) -> String {
     let refused = || async {
         let Err(Error::Http(response)) = connect_async(url).await else { return None };
         let body = response.body().as_deref().unwrap_or_default();
         let body = String::from_utf8_lossy(body).into_owned();
-        response.status().is_client_error().then_some(body)
+        assert!(response.status().is_client_error(), "{}: {body}", response.status());
+        Some(body)
     };
     eventually("a client is refused", PATIENCE, refused).await
 }
