@@ -7,6 +7,7 @@ pub mod checks;
 mod config;
 mod control;
 pub mod gateway;
+mod latest;
 pub mod sessions;
 mod storage_state;
 #[cfg(test)]

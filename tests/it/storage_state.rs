@@ -1,7 +1,7 @@
 //! A login that moves: from Playwright into a session, from a session into a profile, and from
 //! there into Playwright and into the next session.
 
-use harness::{Chrome, PATIENCE, Server, Site, api::Answer, clients, eventually};
+use harness::{Chrome, PATIENCE, Server, Site, api::Answer, cdp::Cdp, clients, eventually};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -97,6 +97,39 @@ async fn clients_do_not_notice_that_their_session_is_saved() {
         states.push(sorted(state));
     }
     assert_eq!(states[0], states[1]);
+    server.api.release(session.id()).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_frame_of_the_same_site_stores_is_saved_too() {
+    // One host, so one site, with two origins.
+    let (site, framed) = (Site::start().await, Site::start().await);
+    let server = Server::up().capacity(1, 0).start().await;
+    let session = server.api.create(json!({})).await;
+    let mut cdp = Cdp::connect(session.connect_url()).await;
+    let (_, page) = cdp.page(&site.url).await;
+    cdp.call(Some(&page), "Page.enable", json!({})).await;
+    let script = "if (window !== top) localStorage.setItem('frame', 'was here')";
+    cdp.call(Some(&page), "Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }))
+        .await;
+    let show = format!(
+        "new Promise(loaded => {{
+            const frame = document.createElement('iframe');
+            frame.onload = () => loaded(true);
+            frame.src = '{}';
+            document.body.append(frame);
+        }})",
+        framed.url
+    );
+    assert_eq!(cdp.evaluate(Some(&page), &show).await, true);
+    let saved = save_profile(&server, session.id(), json!({ "name": "framed" })).await;
+    assert_eq!(saved.status, 201, "{}", saved.body);
+    let state = state_of(&server, saved.body["id"].as_str().expect("an id")).await;
+    let stored = json!([{ "name": "frame", "value": "was here" }]);
+    let expected = json!([{ "origin": framed.url, "localStorage": stored }]);
+    assert_eq!(state["origins"], expected);
+    cdp.close().await;
     server.api.release(session.id()).await;
     server.stop().await;
 }

@@ -1,16 +1,13 @@
 //! Which origins the pages of a browser have been at: where its storage may hold something.
 
-use std::collections::VecDeque;
-
 use url::Url;
 
-/// How many are remembered; the one that was left alone for longest goes first.
-const VISITED_MAX: usize = 256;
+use crate::latest::Latest;
 
 /// Origins of pages, the latest last.
 #[derive(Default)]
 pub(super) struct Visited {
-    origins: VecDeque<String>,
+    origins: Latest,
     /// Those that count whether a page has been there or not.
     kept: Vec<String>,
 }
@@ -18,15 +15,9 @@ pub(super) struct Visited {
 impl Visited {
     /// A page is at this URL.
     pub fn note(&mut self, url: &str) {
-        let Some(origin) = web_origin(url) else { return };
-        if self.origins.back() == Some(&origin) {
-            return;
+        if let Some(origin) = web_origin(url) {
+            self.origins.note(origin);
         }
-        self.origins.retain(|other| *other != origin);
-        if self.origins.len() == VISITED_MAX {
-            self.origins.pop_front();
-        }
-        self.origins.push_back(origin);
     }
 
     /// Something was stored for these without a page of a client's.
@@ -35,7 +26,7 @@ impl Visited {
     }
 
     pub fn all(&self) -> Vec<String> {
-        self.kept.iter().chain(&self.origins).cloned().collect()
+        self.kept.iter().chain(self.origins.iter()).cloned().collect()
     }
 }
 
@@ -61,18 +52,5 @@ mod tests {
         ] {
             assert_eq!(web_origin(url).as_deref(), origin, "{url}");
         }
-    }
-
-    #[test]
-    fn the_latest_are_kept_once_each() {
-        let mut visited = Visited::default();
-        for n in 0..VISITED_MAX + 5 {
-            visited.note(&format!("https://{n}.example/"));
-        }
-        visited.note("https://7.example/again");
-        let all = visited.all();
-        assert_eq!(all.len(), VISITED_MAX);
-        assert_eq!(all[0], "https://5.example");
-        assert_eq!(all[VISITED_MAX - 1], "https://7.example");
     }
 }

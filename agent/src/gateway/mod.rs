@@ -163,6 +163,7 @@ async fn serve(lane: &Lane, mut stream: TcpStream) {
         Ok(Err(fault)) => return debug!(%fault, "a connection that is not a browser's"),
         Err(_) => return debug!("a connection without a request"),
     };
+    lane.meter.asked_for(&target);
     let near = Near::new(stream, lane.meter.clone());
     let ended = match lane.asked_for_pages(&target) {
         None => tunnel(lane, near, &target).await,

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     route::Far,
-    socks::{self, Reply},
+    socks::{self, Reply, Target},
 };
+use crate::latest::Latest;
 
 /// What one direction of a connection holds at most, in bytes.
 const BUFFER: usize = 16 << 10;
@@ -37,18 +38,35 @@ const HEAD_MAX: usize = 64 << 10;
 /// The longest method, in bytes. Those that are registered have up to 16.
 const METHOD_MAX: usize = 32;
 
-/// What passed between a browser and the network, in bytes, both directions together.
+/// What passed between a browser and the network, and where that was. Clones share it.
 #[derive(Clone, Default, Debug)]
-pub struct Meter(Arc<AtomicU64>);
+pub struct Meter(Arc<Metered>);
+
+#[derive(Default, Debug)]
+struct Metered {
+    bytes: AtomicU64,
+    places: Mutex<Latest>,
+}
 
 impl Meter {
-    /// The running total.
+    /// The running total in bytes, both directions together.
     pub fn bytes(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.bytes.load(Relaxed)
+    }
+
+    /// The latest places that the browser asked for, `host:port` each.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().cloned().collect()
+    }
+
+    pub(super) fn asked_for(&self, target: &Target) {
+        let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.note(target.to_string());
     }
 
     fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Relaxed);
+        self.0.bytes.fetch_add(bytes as u64, Relaxed);
     }
 }
 

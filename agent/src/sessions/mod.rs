@@ -183,10 +183,12 @@ impl Sessions {
     ) where
         F: Future<Output = ()> + Send,
     {
-        let mux = self.registry.running(id);
+        let running = self.registry.running(id);
         self.drivers.spawn(async move {
-            let captured = match mux {
-                Some(mux) => storage_state::capture(&mux, &[]).await.map_err(CaptureError::from),
+            let captured = match running {
+                Some((mux, places)) => {
+                    storage_state::capture(&mux, &places).await.map_err(CaptureError::from)
+                }
                 None => Err(CaptureError::NotRunning),
             };
             then(captured).await;

@@ -225,10 +225,14 @@ impl Registry {
         }
     }
 
-    /// The browser of a session that runs.
-    pub(crate) fn running(&self, id: SessionId) -> Option<Arc<Mux>> {
-        match &*self.open.get(&id)?.phase.borrow() {
-            Phase::Running(mux) => Some(mux.clone()),
+    /// The browser of a session that runs, and the places that it asked for: `host:port`.
+    pub(crate) fn running(&self, id: SessionId) -> Option<(Arc<Mux>, Vec<String>)> {
+        let entry = self.open.get(&id)?;
+        match &*entry.phase.borrow() {
+            Phase::Running(mux) => {
+                let places = entry.meter.get().map(Meter::places).unwrap_or_default();
+                Some((mux.clone(), places))
+            }
             Phase::Launching | Phase::Over(_) => None,
         }
     }

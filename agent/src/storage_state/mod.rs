@@ -5,10 +5,14 @@
 //! pages can reach: a page of the agent's goes there, without the network, and runs a script.
 //! Clients do not notice that page.
 //!
+//! Origins whose storage is read are those where pages have been, and those of the same sites
+//! that the browser asked the network for: of a frame, a worker or a redirect, say.
+//!
 //! Not covered, as in Playwright: contexts other than the default one, session storage, what
 //! frames of one site store below another, and values that have no JSON form there (files,
 //! blobs, keys of Web Crypto: saved as empty objects).
 
+mod candidates;
 mod cookies;
 mod parse;
 #[cfg(test)]
@@ -17,14 +21,14 @@ mod testing;
 mod tests;
 mod visit;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use proto::STORAGE_STATE_MAX;
 use serde_json::{Value, value::RawValue};
 use tokio::time::timeout;
 
 use self::{parse::State, visit::Visitor};
-use crate::cdp::{CommandError, Mux, web_origin};
+use crate::cdp::{CommandError, Mux};
 
 /// How long restoring or reading a whole state may take: less than the control plane waits.
 const LIMIT: Duration = Duration::from_secs(50);
@@ -84,16 +88,16 @@ pub(crate) async fn apply(mux: &Arc<Mux>, state: &[u8]) -> Result<(), StateError
 }
 
 /// Reads the state (JSON) of a browser's default context: all cookies, and what is stored by
-/// the origins where its pages have been, those of a state that was applied, and `more`.
+/// the origins where its pages have been, those of a state that was applied, and those that may
+/// belong to `places` (`host:port`) of the same sites.
 ///
 /// # Errors
 ///
 /// When the state is too large, an origin cannot be read, or the browser goes.
-pub(crate) async fn capture(mux: &Arc<Mux>, more: &[String]) -> Result<Vec<u8>, StateError> {
+pub(crate) async fn capture(mux: &Arc<Mux>, places: &[String]) -> Result<Vec<u8>, StateError> {
     let capturing = async {
         let cookies = cookies::get(mux).await?;
-        let more = more.iter().filter_map(|origin| web_origin(origin));
-        let candidates: BTreeSet<String> = mux.visited().into_iter().chain(more).collect();
+        let candidates = candidates::of(mux.visited(), places);
         let mut origins = Vec::new();
         let mut left = STORAGE_STATE_MAX;
         if !candidates.is_empty() {
