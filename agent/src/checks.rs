@@ -9,7 +9,8 @@ use std::{
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::browser::{
-    FIRST_USER, LaunchError, LaunchOptions, Launcher, SHARED_MEMORY_MIN, blocking_ancestor,
+    FIRST_USER, Isolation, LaunchError, LaunchOptions, Launcher, Layer, SHARED_MEMORY_MIN,
+    Strictness, blocking_ancestor,
 };
 
 /// How one check came out.
@@ -47,6 +48,8 @@ pub struct Subject {
     pub capacity: u32,
     /// Start the browser without its own sandbox.
     pub no_sandbox: bool,
+    /// Whether a missing layer keeps the agent from starting.
+    pub isolation: Strictness,
 }
 
 /// Threads and processes of one browser with a few pages, generously.
@@ -59,15 +62,17 @@ const DESCRIPTORS_MIN: u64 = 4096;
 /// Carries out every check; takes as long as a browser's start.
 pub async fn run(subject: &Subject) -> Vec<Check> {
     let mut checks = vec![binary(&subject.browser), data_dir(&subject.data_dir)];
-    checks.push(user_namespaces(&subject.browser, subject.no_sandbox));
+    checks.push(user_namespaces(subject.no_sandbox));
     checks.push(shared_memory());
     checks.push(processes(subject.capacity));
     checks.push(descriptors());
     checks.push(memory(subject.capacity));
     checks.push(fonts());
+    let isolation = Isolation::probe(&subject.browser, subject.no_sandbox);
+    checks.extend(isolation.layers().iter().map(|layer| is_active(layer, subject.isolation)));
     // Last, as the others say why this one failed.
     if checks[0].outcome != Outcome::Fail {
-        checks.push(start(subject).await);
+        checks.push(start(subject, isolation).await);
     }
     checks
 }
@@ -127,8 +132,9 @@ fn data_dir(path: &Path) -> Check {
     }
 }
 
-/// Chrome's own sandbox needs them, or its setuid helper.
-fn user_namespaces(browser: &Path, no_sandbox: bool) -> Check {
+/// Chrome's own sandbox needs them. Its setuid helper, which some systems have instead, gains
+/// no rights in the jail.
+fn user_namespaces(no_sandbox: bool) -> Check {
     const NAME: &str = "user namespaces";
     const BARRED: [(&str, &str); 3] = [
         ("user/max_user_namespaces", "0"),
@@ -138,29 +144,26 @@ fn user_namespaces(browser: &Path, no_sandbox: bool) -> Check {
     let barred = BARRED.iter().find(|(setting, value)| {
         number_in(&format!("/proc/sys/{setting}")).is_some_and(|now| now.to_string() == *value)
     });
-    let helper = browser.with_file_name("chrome-sandbox");
-    let has_helper =
-        fs::metadata(helper).is_ok_and(|about| about.permissions().mode() & 0o4001 == 0o4001);
-    match barred {
-        None => Check::ok(NAME, "usable"),
-        Some(_) if has_helper => Check::ok(NAME, "barred, but the browser has its setuid helper"),
-        Some((setting, value)) => {
-            let found = format!("barred: {} is {value}", setting.replace('/', "."));
-            let remedy = format!(
-                "sysctl -w {}={}; in a container allow them by its seccomp profile",
-                setting.replace('/', "."),
-                match *value {
-                    "1" => "0",
-                    _ if setting.starts_with("user/") => "65536",
-                    _ => "1",
-                }
-            );
-            if no_sandbox {
-                Check::warn(NAME, found, remedy)
-            } else {
-                Check::fail(NAME, found, remedy)
-            }
+    let Some((setting, value)) = barred else { return Check::ok(NAME, "usable") };
+    let found = format!("barred: {} is {value}", setting.replace('/', "."));
+    let remedy = format!(
+        "sysctl -w {}={}; in a container allow them by its seccomp profile",
+        setting.replace('/', "."),
+        match *value {
+            "1" => "0",
+            _ if setting.starts_with("user/") => "65536",
+            _ => "1",
         }
+    );
+    if no_sandbox { Check::warn(NAME, found, remedy) } else { Check::fail(NAME, found, remedy) }
+}
+
+fn is_active(layer: &Layer, strictness: Strictness) -> Check {
+    let Layer { name, detail, .. } = layer;
+    match (layer.remedy, strictness) {
+        (None, _) => Check::ok(name, detail),
+        (Some(remedy), Strictness::BestEffort) => Check::warn(name, detail, remedy),
+        (Some(remedy), Strictness::Strict) => Check::fail(name, detail, remedy),
     }
 }
 
@@ -280,27 +283,19 @@ fn fonts_below(directory: &Path, depth: u32) -> usize {
 
 /// Starts a browser as an agent would, in a directory of its own: a running agent notices
 /// nothing.
-async fn start(subject: &Subject) -> Check {
+async fn start(subject: &Subject, isolation: Isolation) -> Check {
     const NAME: &str = "start";
     let made = !subject.data_dir.exists();
     // No longer than the directory's usual name: the length of the path matters.
     let root = subject.data_dir.join(format!("d{}", std::process::id()));
-    let check = match Launcher::open(&subject.browser, &root, subject.no_sandbox).await {
+    let check = match Launcher::open(&subject.browser, &root, isolation).await {
         Ok(launcher) => {
             let check = match launcher.launch(&LaunchOptions::default()).await {
                 Ok(browser) => {
                     let found =
                         format!("{} in {} ms", browser.version, browser.start_time.as_millis());
                     browser.close().await;
-                    if subject.no_sandbox {
-                        Check::warn(
-                            NAME,
-                            format!("{found}, without its sandbox"),
-                            "leave out --no-sandbox",
-                        )
-                    } else {
-                        Check::ok(NAME, format!("{found}, in its sandbox"))
-                    }
+                    Check::ok(NAME, found)
                 }
                 Err(error) => Check::fail(NAME, error.to_string(), remedy(&error)),
             };
@@ -373,6 +368,7 @@ mod tests {
             data_dir: place.path().join("data"),
             capacity: 1,
             no_sandbox: false,
+            isolation: Strictness::BestEffort,
         }
     }
 
@@ -400,7 +396,8 @@ mod tests {
     async fn a_browser_that_does_not_come_up_fails() {
         let place = Place::new();
         let browser = place.script("echo '[1:1:FATAL:x.cc:1] No usable sandbox!' >&2; exit 1");
-        let start = run(&Subject { browser, ..subject(&place) }).await.pop().unwrap();
+        // The jail runs no scripts.
+        let start = start(&Subject { browser, ..subject(&place) }, Isolation::none()).await;
         assert_eq!(start.outcome, Outcome::Fail);
         assert!(start.found.contains("No usable sandbox"), "{start:?}");
         assert!(start.remedy.unwrap().contains("user namespaces"));

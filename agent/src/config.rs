@@ -5,6 +5,8 @@ use std::{fmt, path::PathBuf};
 use anyhow::ensure;
 use proto::region::Region;
 
+use crate::browser::Strictness;
+
 /// What an agent is told when it starts.
 #[derive(Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub data_plane_url: String,
     /// Start browsers without their own sandbox: only where the machine cannot do better.
     pub no_sandbox: bool,
+    /// What to do when browsers cannot be isolated fully.
+    pub isolation: Strictness,
 }
 
 impl Config {
@@ -52,6 +56,7 @@ impl fmt::Debug for Config {
             .field("hub_url", &self.hub_url)
             .field("data_plane_url", &self.data_plane_url)
             .field("no_sandbox", &self.no_sandbox)
+            .field("isolation", &self.isolation)
             .finish_non_exhaustive() // not the join token
     }
 }

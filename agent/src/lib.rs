@@ -49,6 +49,7 @@ impl Agent {
         let identity = Identity::claim(&config.data_dir)?;
         let launcher = Arc::new(Launcher::new(&config).await?);
         let browser_version = first_launch(&launcher).await?;
+        let isolation = launcher.isolation().layers().to_vec();
 
         let tasks = TaskTracker::new();
         let pool = Pool::start(launcher, config.warm, stop.clone(), &tasks);
@@ -79,6 +80,7 @@ impl Agent {
             config: Arc::new(config),
             identity,
             browser_version,
+            isolation,
             sessions: sessions.clone(),
             reports,
             verifier,

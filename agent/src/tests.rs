@@ -20,6 +20,7 @@ fn config(data_dir: &Path, hub_url: String) -> Config {
         join_token: "join".to_owned(),
         data_plane_url: "ws://127.0.0.1:1".to_owned(),
         no_sandbox: false,
+        isolation: crate::browser::Strictness::BestEffort,
     }
 }
 
@@ -35,6 +36,9 @@ async fn an_agent_lends_warm_browsers_and_leaves_nothing_when_it_stops() {
     let mut stream = soon(streams.recv()).await.unwrap();
     let hello = stream.hello().await;
     assert!(hello.browser_version.contains('/'), "{}", hello.browser_version);
+    let layers: Vec<_> = hello.isolation.iter().map(|layer| layer.name.as_str()).collect();
+    let known = ["user", "no-new-privileges", "landlock", "seccomp", "chrome-sandbox"];
+    assert!(known.iter().all(|name| layers.contains(name)), "{layers:?}");
     stream.welcome(30_000, 60_000);
     soon(agent.ready().wait_for(|ready| *ready)).await.unwrap();
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use agent::Agent;
+use agent::{Agent, browser::Strictness};
 use anyhow::{Context, bail};
 use axum::{extract::Path, response::Html, routing::get};
 use clap::{Args, builder::FalseyValueParser};
@@ -80,6 +80,10 @@ pub struct Browsers {
     /// Switch the browser's own sandbox off. A page can then take over the browser's user.
     #[arg(long, env = "VENTUS_NO_SANDBOX", value_parser = FalseyValueParser::new())]
     pub no_sandbox: bool,
+    /// Whether to start when a layer of the browsers' isolation is missing: best-effort warns
+    /// and goes on, strict does not start
+    #[arg(long, env = "VENTUS_ISOLATION", value_name = "HOW", default_value = "best-effort")]
+    pub isolation: Strictness,
 }
 
 /// The flags about browsers, with what was left open filled in.
@@ -93,6 +97,8 @@ pub struct Chosen {
     pub browser: PathBuf,
     /// Whether the browser's sandbox is off.
     pub no_sandbox: bool,
+    /// Whether every layer of isolation must be there.
+    pub isolation: Strictness,
 }
 
 impl Browsers {
@@ -110,7 +116,13 @@ impl Browsers {
             )));
         }
         let browser = browser::find(self.browser.as_deref())?;
-        Ok(Chosen { capacity, warm: self.warm, browser, no_sandbox: self.no_sandbox })
+        Ok(Chosen {
+            capacity,
+            warm: self.warm,
+            browser,
+            no_sandbox: self.no_sandbox,
+            isolation: self.isolation,
+        })
     }
 }
 
@@ -150,6 +162,7 @@ pub async fn start(
         join_token: place.join_token,
         data_plane_url: place.data_plane_url,
         no_sandbox: chosen.no_sandbox,
+        isolation: chosen.isolation,
     };
     tokio::select! {
         () = signal.cancelled() => bail!("stopped before it was ready"),

@@ -60,6 +60,7 @@ async fn on_browsers(options: &Options) -> anyhow::Result<Vec<Check>> {
         data_dir: options.data_dir.path()?,
         capacity: options.browsers.capacity.unwrap_or_else(capacity::of_this_machine),
         no_sandbox: options.browsers.no_sandbox,
+        isolation: options.browsers.isolation,
     };
     let mut checks = checks::run(&subject).await;
     if let (Err(error), Some(first)) = (found, checks.first_mut()) {

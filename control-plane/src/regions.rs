@@ -7,6 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    agents::{
+        self,
+        isolation::{Isolation, Layer},
+    },
     api::Failure,
     app::App,
     db::{Tx, from_row, on, parse, unsigned},
@@ -32,6 +36,7 @@ pub struct RegionRoom {
     /// Whether a session finds room there.
     #[schema(value_type = RegionStatus)]
     status: &'static str,
+    isolation: Isolation,
 }
 
 /// Whether a session finds room in a region.
@@ -54,7 +59,8 @@ pub struct Regions {
 
 /// List regions
 ///
-/// Every region of this server with its capacity, in alphabetical order.
+/// Every region of this server with its capacity, and with what isolates its browsers, in
+/// alphabetical order.
 #[utoipa::path(get, path = "/v1/regions", tag = "regions", operation_id = "listRegions",
     security(("api_key" = ["sessions:read"])),
     responses((status = 200, description = "The regions", body = Regions), Failure))]
@@ -64,8 +70,18 @@ pub async fn handler(
     query: Query,
 ) -> Result<Json<Regions>, Problem> {
     query.allow_none()?;
-    let items = all(&app).await?.into_iter().map(RegionRoom::from).collect();
-    Ok(Json(Regions { items }))
+    let rows = all(&app).await?;
+    let agents = isolations(&app).await?;
+    let items = rows.into_iter().map(|row| {
+        let there = agents.iter().filter(|(region, _)| *region == row.region);
+        let isolation = Isolation::common(there.map(|(_, layers)| &layers[..]));
+        RegionRoom::new(row, isolation)
+    });
+    Ok(Json(Regions { items: items.collect() }))
+}
+
+async fn isolations(app: &App) -> Result<Vec<(Region, Vec<Layer>)>, Error> {
+    Ok(agents::store::isolations(&mut app.db.read().await?).await?)
 }
 
 /// A region as the store has it.
@@ -91,8 +107,8 @@ from_row!(RegionRow, |row| Self {
     warm: unsigned(row.try_get("warm")?)?,
 });
 
-impl From<RegionRow> for RegionRoom {
-    fn from(row: RegionRow) -> Self {
+impl RegionRoom {
+    fn new(row: RegionRow, isolation: Isolation) -> Self {
         let status = match &row {
             row if row.agents == 0 => "offline",
             row if row.in_use >= row.capacity => "full",
@@ -104,6 +120,7 @@ impl From<RegionRow> for RegionRoom {
             in_use: row.in_use,
             warm: row.warm,
             status,
+            isolation,
         }
     }
 }

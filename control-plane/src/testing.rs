@@ -219,6 +219,7 @@ impl TestApp {
             warm: 0,
             data_plane_url: format!("ws://{region}.test"),
             browser_version: "Chromium/1".to_owned(),
+            isolation: Vec::new(),
         };
         let mut tx = self.tx().await;
         agents::store::register(&mut tx, &agent).await.unwrap();

@@ -2,10 +2,16 @@
 //!
 //! ```text
 //! <data dir>/browsers/        0711, the agent's: can be passed through, not listed
-//!   3FQ8ZK2M/                 0700, the browser's user: HOME and working directory
-//!     profile/                what Chrome keeps
-//!     tmp/                    TMPDIR and XDG_RUNTIME_DIR
+//!   3FQ8ZK2M/                 0750, the agent's; its group is the browser's
+//!     home/                   0700, the browser's: HOME and working directory
+//!     profile/                0700, the browser's: what Chrome keeps
+//!     tmp/                    0700, the browser's: TMPDIR and XDG_RUNTIME_DIR
+//!     downloads/              0700, the browser's
+//!     uploads/                0750, the agent's; its group is the browser's
 //! ```
+//!
+//! So a browser cannot put anything in the place of these, nor change what was uploaded.
+//! Where it runs as the agent's own user, that is the jail's alone to enforce.
 
 use std::{
     fs::{self, DirBuilder},
@@ -43,8 +49,17 @@ impl Directory {
             }
         };
         let directory = Self { path, name };
-        make(&directory.tmp(), user)?;
+        make(&directory.uploads(), user)?;
+        for path in directory.writable() {
+            make(&path, user)?;
+            user.map_or(Ok(()), |user| chown(path, Some(user), None))?;
+        }
         Ok(directory)
+    }
+
+    /// All that the browser may write.
+    pub fn writable(&self) -> [PathBuf; 4] {
+        [self.home(), self.profile(), self.tmp(), self.downloads()]
     }
 
     pub fn path(&self) -> &Path {
@@ -53,6 +68,20 @@ impl Directory {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.path.join("home")
+    }
+
+    /// What the browser downloaded.
+    pub fn downloads(&self) -> PathBuf {
+        self.path.join("downloads")
+    }
+
+    /// What callers put there for the browser to read.
+    pub fn uploads(&self) -> PathBuf {
+        self.path.join("uploads")
     }
 
     pub fn profile(&self) -> PathBuf {
@@ -72,9 +101,11 @@ impl Directory {
     }
 }
 
+/// Makes one that is the agent's, and that `user` may read.
 fn make(path: &Path, user: Option<u32>) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(path)?;
-    user.map_or(Ok(()), |user| chown(path, Some(user), Some(user)))
+    let Some(user) = user else { return DirBuilder::new().mode(0o700).create(path) };
+    DirBuilder::new().mode(0o750).create(path)?;
+    chown(path, None, Some(user))
 }
 
 /// Makes the root for browsers, or corrects its mode.

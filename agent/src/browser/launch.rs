@@ -18,13 +18,13 @@ use rustix::{
 use serde_json::json;
 use tokio::{net::unix::pipe, task::spawn_blocking, time};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     Browser, LaunchOptions,
     directory::{self, Directory},
     flags::{self, Kind, Machine},
-    jail::Jail,
+    jail::{Isolation, Jail},
     process::Process,
     stderr::headline,
     sweep::sweep,
@@ -117,6 +117,7 @@ pub struct Launcher {
     binary: PathBuf,
     root: PathBuf,
     machine: Machine,
+    isolation: Isolation,
     users: Option<Arc<Users>>,
     limit: Duration,
     gateways: Gateways,
@@ -131,31 +132,34 @@ impl Launcher {
     ///
     /// When browsers could not use the directory; the message says what to change.
     pub async fn new(config: &Config) -> anyhow::Result<Self> {
-        Self::open(&config.browser, &config.data_dir.join("browsers"), config.no_sandbox).await
+        let isolation = Isolation::probe(&config.browser, config.no_sandbox);
+        isolation.demand(config.isolation)?;
+        Self::open(&config.browser, &config.data_dir.join("browsers"), isolation).await
     }
 
     /// As [`new`](Self::new), without the rest of an agent's configuration.
-    pub(crate) async fn open(binary: &Path, root: &Path, no_sandbox: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        binary: &Path,
+        root: &Path,
+        isolation: Isolation,
+    ) -> anyhow::Result<Self> {
         let kind = Kind::of(binary);
         directory::make_root(root)
             .with_context(|| format!("cannot make the directory {}", root.display()))?;
         let root = root.canonicalize()?;
         check_root(&root, kind)?;
         let users = if geteuid().is_root() { Some(users(&root)?) } else { None };
-        if no_sandbox {
-            warn!(
-                "browsers run WITHOUT Chrome's own sandbox, as was asked for: a page that \
-                 breaks out of its renderer has all that the browser has"
-            );
-        }
         // What loses its parent becomes our child, so that its end is ours to see.
         set_child_subreaper(Some(getpid())).context("cannot adopt orphans")?;
         let below = root.clone();
         spawn_blocking(move || sweep(&below))
             .await?
             .with_context(|| format!("cannot clear {}", root.display()))?;
-        let machine =
-            Machine { kind, sandbox: !no_sandbox, shared_memory: shared_memory_is_enough() };
+        let machine = Machine {
+            kind,
+            sandbox: isolation.has_sandbox(),
+            shared_memory: shared_memory_is_enough(),
+        };
         let clearings = TaskTracker::new();
         clearings.close(); // so that waiting ends whenever none is left
         let binary = binary.to_path_buf();
@@ -163,6 +167,7 @@ impl Launcher {
             binary,
             root,
             machine,
+            isolation,
             users,
             limit: LAUNCH_LIMIT,
             gateways: Gateways::default(),
@@ -193,6 +198,11 @@ impl Launcher {
         }
     }
 
+    /// What confines its browsers.
+    pub fn isolation(&self) -> &Isolation {
+        &self.isolation
+    }
+
     /// Waits until nothing is left of the browsers that have been closed or dropped.
     pub async fn cleared(&self) {
         self.clearings.wait().await;
@@ -211,11 +221,13 @@ impl Launcher {
         let directory = Directory::create(&self.root, id)
             .map_err(|source| LaunchError::Directory { root: self.root.clone(), source })?;
         let spawned = Pipes::new().and_then(|pipes| {
-            let jail = Jail { user: id, directory: &directory };
+            let jail =
+                Jail { user: id, directory: &directory, gateway, isolation: &self.isolation };
             let mut command = jail.command(&self.binary, pipes.commands.0, pipes.answers.1)?;
             command.args(flags::arguments(self.machine, options, &directory, gateway));
-            let child = command.spawn()?;
-            drop(command); // holds the browser's ends of the pipes: their end would never come
+            // It takes the command, which holds the browser's ends of the pipes: held longer,
+            // their end would never come.
+            let child = jail.spawn(&self.binary, command)?;
             Ok((child, pipes.answers.0, pipes.commands.1))
         });
         let (child, answers, commands) = match spawned {

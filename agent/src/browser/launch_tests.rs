@@ -21,9 +21,14 @@ async fn launch(launcher: &Launcher) -> Browser {
     launcher.launch(&LaunchOptions::default()).await.unwrap()
 }
 
+async fn open(binary: &str, root: &Path) -> anyhow::Result<Launcher> {
+    let binary = Path::new(binary);
+    Launcher::open(binary, root, Isolation::probe(binary, false)).await
+}
+
 /// What comes of launching this instead of a browser, with less patience than usual.
 async fn failure(place: &Place, binary: &Path, limit: Duration) -> LaunchError {
-    let mut launcher = Launcher::open(binary, &place.root(), false).await.unwrap();
+    let mut launcher = Launcher::open(binary, &place.root(), Isolation::none()).await.unwrap();
     launcher.limit = limit;
     let error = launcher.launch(&LaunchOptions::default()).await.unwrap_err();
     launcher.cleared().await;
@@ -298,13 +303,13 @@ async fn a_helper_that_left_the_process_group_is_killed_as_well() {
 async fn a_root_that_browsers_cannot_use_is_refused_early() {
     let place = Place::new();
     let long = place.path().join("x".repeat(60)).join("browsers");
-    let error = Launcher::open(Path::new(CHROMIUM), &long, false).await.unwrap_err();
+    let error = open(CHROMIUM, &long).await.unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
     // Only the full browser makes the socket.
-    Launcher::open(Path::new(HEADLESS_SHELL), &long, false).await.unwrap();
+    open(HEADLESS_SHELL, &long).await.unwrap();
     if geteuid().is_root() {
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let error = Launcher::open(Path::new(CHROMIUM), &place.root(), false).await.unwrap_err();
+        let error = open(CHROMIUM, &place.root()).await.unwrap_err();
         let barred = format!("{} lets nobody", place.path().display());
         assert!(error.to_string().contains(&barred), "{error}");
     }
@@ -315,7 +320,7 @@ async fn the_longest_root_that_is_allowed_works() {
     let place = Place::new();
     let length = directory::ROOT_MAX - place.path().as_os_str().len() - 1;
     let root = place.path().join("x".repeat(length));
-    let launcher = Launcher::open(Path::new(CHROMIUM), &root, false).await.unwrap();
+    let launcher = open(CHROMIUM, &root).await.unwrap();
     launch(&launcher).await.close().await;
 }
 
@@ -350,7 +355,7 @@ async fn when_the_agent_is_killed_its_browsers_end() {
     let name = "browser::launch::tests::when_the_agent_is_killed_its_browsers_end";
     if let Ok(root) = std::env::var(ROOT) {
         // This is the agent: it starts browsers and waits for its end.
-        let launcher = Launcher::open(Path::new(CHROMIUM), Path::new(&root), false).await.unwrap();
+        let launcher = open(CHROMIUM, Path::new(&root)).await.unwrap();
         let browsers = [launch(&launcher).await, launch(&launcher).await];
         fs::write(Path::new(&root).join("up"), "").unwrap();
         std::future::pending::<()>().await;

@@ -30,6 +30,7 @@ use self::process::Process;
 pub(crate) use self::{directory::blocking_ancestor, launch::SHARED_MEMORY_MIN, users::FIRST_USER};
 pub use self::{
     flags::Kind,
+    jail::{Isolation, Layer, Strictness},
     launch::{LaunchError, Launcher},
     pool::Pool,
 };

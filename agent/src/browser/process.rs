@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Child, task::spawn_blocking, time};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
@@ -55,9 +55,6 @@ impl Process {
         clearings: TaskTracker,
     ) -> Option<Self> {
         let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?))?;
-        // A crash leaves no core file behind, wherever the machine would put it.
-        let none = Rlimit { current: Some(0), maximum: Some(0) };
-        let _ = prlimit(Some(group), Resource::Core, none);
         let name = directory.name().to_owned();
         let stderr = Tail::start(child.stderr.take()?, name.clone());
         let remains = Remains { child, group, stderr, directory, user };

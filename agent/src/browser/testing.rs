@@ -17,7 +17,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::Role},
 };
 
-use super::{Browser, Launcher, proc_table};
+use super::{Browser, Isolation, Launcher, proc_table};
 use crate::cdp::Endpoint;
 
 /// The full browser.
@@ -45,7 +45,8 @@ impl Place {
 
     /// A launcher below this place.
     pub async fn launcher(&self, binary: impl AsRef<Path>) -> Arc<Launcher> {
-        Arc::new(Launcher::open(binary.as_ref(), &self.root(), false).await.unwrap())
+        let isolation = Isolation::probe(binary.as_ref(), false);
+        Arc::new(Launcher::open(binary.as_ref(), &self.root(), isolation).await.unwrap())
     }
 
     /// A program in the place of a browser.

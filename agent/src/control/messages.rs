@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Adjust, Assign, Captured, Ended, FromAgent, Heartbeat, Hello, Running, SessionReport,
-        SessionUsage, Usage, captured, from_agent::Message, session_report,
+        Adjust, Assign, Captured, Ended, FromAgent, Heartbeat, Hello, Layer, Running,
+        SessionReport, SessionUsage, Usage, captured, from_agent::Message, session_report,
     },
     id::{NotAnId, SessionId},
 };
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Control;
 use crate::{
-    browser::LaunchOptions,
+    browser::{self, LaunchOptions},
     gateway::{NotAnUpstream, Upstream},
     sessions::{self, CaptureError, Ending, Order, RECONNECT_GRACE, State, StorageState, Terms},
 };
@@ -43,7 +43,12 @@ pub(super) fn hello(control: &Control) -> FromAgent {
         data_plane_url: config.data_plane_url.clone(),
         browser_version: control.browser_version.clone(),
         sessions: sessions.collect(),
+        isolation: control.isolation.iter().map(layer).collect(),
     }))
+}
+
+fn layer(layer: &browser::Layer) -> Layer {
+    Layer { name: layer.name.to_owned(), active: layer.active, detail: layer.detail.clone() }
 }
 
 pub(super) fn heartbeat(sequence: u64, warm: u32) -> FromAgent {

@@ -28,6 +28,7 @@ pub(crate) use self::{identity::Identity, lease::Lease};
 use self::{reconnect::Reconnect, stream::Broken};
 use crate::{
     admit::Verifier,
+    browser::Layer,
     config::Config,
     sessions::{Ending, Report, Sessions},
 };
@@ -40,6 +41,8 @@ pub(crate) struct Control {
     pub config: Arc<Config>,
     pub identity: Identity,
     pub browser_version: String,
+    /// What confines its browsers.
+    pub isolation: Vec<Layer>,
     pub sessions: Arc<Sessions>,
     pub reports: mpsc::UnboundedReceiver<Report>,
     pub verifier: Arc<Verifier>,

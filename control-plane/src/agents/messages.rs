@@ -11,7 +11,7 @@ use proto::{
 };
 use tonic::Status;
 
-use super::{HEARTBEAT, LEASE, store::Registration};
+use super::{HEARTBEAT, LEASE, isolation, store::Registration};
 use crate::sessions::{SessionRow, inputs::Inputs};
 
 /// Most sessions at once that an agent may claim to have room for.
@@ -47,6 +47,7 @@ pub(super) fn registration(hello: &Hello) -> Result<Registration, Status> {
         warm: hello.warm,
         data_plane_url: url.clone(),
         browser_version: hello.browser_version.clone(),
+        isolation: isolation::told(&hello.isolation).ok_or_else(|| refused("the isolation"))?,
     })
 }
 

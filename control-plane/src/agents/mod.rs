@@ -6,6 +6,7 @@
 //! agent by [`lost`].
 
 pub mod hub;
+pub mod isolation;
 pub mod lost;
 mod messages;
 mod reconcile;

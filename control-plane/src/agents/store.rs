@@ -5,7 +5,7 @@ use proto::{
     region::Region,
 };
 
-use super::LEASE;
+use super::{LEASE, isolation::Layer};
 use crate::{
     db::{Link, Tx, from_row, on, parse, unsigned},
     scheduling::Candidate,
@@ -28,6 +28,8 @@ pub struct Registration {
     pub data_plane_url: String,
     /// What it launches.
     pub browser_version: String,
+    /// What confines its browsers.
+    pub isolation: Vec<Layer>,
 }
 
 /// An agent as it was before it registered again.
@@ -54,17 +56,19 @@ pub async fn lock(tx: &mut Tx, id: AgentId) -> sqlx::Result<Option<Former>> {
 }
 
 const REGISTER: &str = "INSERT INTO agents (id, region, instance, epoch, capacity, warm, \
-     data_plane_url, browser_version, lease_expires_us, connected_us) \
-     VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9) \
+     data_plane_url, browser_version, lease_expires_us, connected_us, isolation) \
+     VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10) \
      ON CONFLICT (id) DO UPDATE SET region = excluded.region, instance = excluded.instance, \
      epoch = agents.epoch + 1, capacity = excluded.capacity, warm = excluded.warm, \
      data_plane_url = excluded.data_plane_url, browser_version = excluded.browser_version, \
-     lease_expires_us = excluded.lease_expires_us, connected_us = excluded.connected_us \
-     RETURNING epoch";
+     lease_expires_us = excluded.lease_expires_us, connected_us = excluded.connected_us, \
+     isolation = excluded.isolation RETURNING epoch";
 
 /// Records an agent with a stream and a fresh lease; returns the stream's epoch.
 pub async fn register(tx: &mut Tx, agent: &Registration) -> sqlx::Result<u64> {
     let now = tx.now_us().await?;
+    let isolation = serde_json::to_string(&agent.isolation)
+        .map_err(|error| sqlx::Error::Encode(error.into()))?;
     let epoch = on!(tx, |db| {
         sqlx::query_scalar::<_, i64>(REGISTER)
             .bind(agent.id.to_string())
@@ -76,10 +80,26 @@ pub async fn register(tx: &mut Tx, agent: &Registration) -> sqlx::Result<u64> {
             .bind(&agent.browser_version)
             .bind(now + lease_us())
             .bind(now)
+            .bind(&isolation)
             .fetch_one(db)
             .await
     })?;
     unsigned(epoch)
+}
+
+const ISOLATIONS: &str = "SELECT DISTINCT region, isolation FROM agents \
+     WHERE lease_expires_us > $1 ORDER BY region, isolation";
+
+/// What confines browsers in each region: what its living agents have, alike ones once.
+pub async fn isolations(tx: &mut Tx) -> sqlx::Result<Vec<(Region, Vec<Layer>)>> {
+    let now = tx.now_us().await?;
+    let rows: Vec<(String, String)> =
+        on!(tx, |db| sqlx::query_as(ISOLATIONS).bind(now).fetch_all(db).await)?;
+    let read = |(region, layers): (String, String)| {
+        let layers = serde_json::from_str(&layers).map_err(sqlx::Error::decode)?;
+        Ok((parse(&region)?, layers))
+    };
+    rows.into_iter().map(read).collect()
 }
 
 const RENEW: &str = "UPDATE agents SET lease_expires_us = $3, warm = $4 \
@@ -232,7 +252,7 @@ fn signed(epoch: u64) -> i64 {
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
 pub(crate) const COMMON: &[&str] =
-    &[LOCK, REGISTER, RENEW, DISCONNECTED, LEFT, LAPSED, LOCK_LAPSED];
+    &[LOCK, REGISTER, ISOLATIONS, RENEW, DISCONNECTED, LEFT, LAPSED, LOCK_LAPSED];
 /// SQLite's half of the pairs.
 #[cfg(test)]
 pub(crate) const SQLITE_ONLY: &[&str] = &[ROOM_SQLITE];

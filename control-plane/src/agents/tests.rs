@@ -8,9 +8,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use proto::{
     agent::{
-        Adjust, Assign, Capture, Ended, FromAgent, FromHub, Heartbeat, Hello, Release, Running,
-        SessionReport, SessionUsage, Usage, from_agent::Message as Said, from_hub::Message,
-        hub_client::HubClient, hub_server::HubServer, session_report,
+        Adjust, Assign, Capture, Ended, FromAgent, FromHub, Heartbeat, Hello, Layer, Release,
+        Running, SessionReport, SessionUsage, Usage, from_agent::Message as Said,
+        from_hub::Message, hub_client::HubClient, hub_server::HubServer, session_report,
     },
     id::{AgentId, InstanceId, SessionId},
     session::{EndReason, SessionStatus},
@@ -66,6 +66,7 @@ fn hello(id: AgentId) -> Hello {
         data_plane_url: "ws://agent.test".to_owned(),
         browser_version: "Chromium/1".to_owned(),
         sessions: Vec::new(),
+        isolation: Vec::new(),
     }
 }
 
@@ -243,6 +244,30 @@ on_both_databases! {
         assert!(app.count("SELECT lease_expires_us FROM agents").await > before + 8_000_000);
         let region = regions(&app).await;
         assert_eq!((&region["capacity"], &region["warm"]), (&json!(2), &json!(2)));
+    }
+
+    async fn a_region_shows_what_isolates_its_browsers(app: TestApp) {
+        let layer = |name: &str, active: bool, detail: &str| {
+            Layer { name: name.to_owned(), active, detail: detail.to_owned() }
+        };
+        let hub = listen(&app).await;
+        assert_eq!(regions(&app).await["isolation"], json!({ "active": [], "missing": [] }));
+        let isolation = vec![layer("user", true, ""), layer("landlock", true, "")];
+        let one = Hello { isolation, ..hello(AgentId::generate()) };
+        let _one = Agent::attach(&hub, &one).await.unwrap();
+        let active = json!({ "active": ["user", "landlock"], "missing": [] });
+        assert_eq!(regions(&app).await["isolation"], active);
+        let isolation = vec![layer("user", true, ""), layer("landlock", false, "too old")];
+        let other = Hello { isolation, ..hello(AgentId::generate()) };
+        let _other = Agent::attach(&hub, &other).await.unwrap();
+        let missing = json!([{ "name": "landlock", "detail": "too old" }]);
+        let both = json!({ "active": ["user"], "missing": missing });
+        assert_eq!(regions(&app).await["isolation"], both);
+        let isolation = vec![layer(&"n".repeat(100), true, "")];
+        let wrong = Hello { isolation, ..hello(AgentId::generate()) };
+        assert_eq!(refused(&hub, wrong).await, Some(Code::FailedPrecondition));
+        app.sql("UPDATE agents SET lease_expires_us = 0", &[]).await;
+        assert_eq!(regions(&app).await["isolation"]["active"], json!([]), "only of the living");
     }
 
     async fn a_session_goes_through_its_life_on_the_stream(app: TestApp) {

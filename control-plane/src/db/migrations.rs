@@ -45,6 +45,7 @@ migrations! {
     25 "0025_magic_links"
     26 "0026_sign_ins"
     30 "0030_rate_limits"
+    40 "0040_agent_isolation"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

@@ -127,8 +127,10 @@ on_both_databases! {
 
     async fn regions_say_what_room_there_is(app: TestApp) {
         let regions = async || app.get("/v1/regions").send().await.expect(200);
+        let isolation = json!({"active": [], "missing": []});
         assert_eq!(regions().await, json!({"items": [
-            {"region": "local", "capacity": 0, "in_use": 0, "warm": 0, "status": "offline"},
+            {"region": "local", "capacity": 0, "in_use": 0, "warm": 0, "status": "offline",
+             "isolation": isolation},
         ]}));
         app.get("/readyz").without("authorization").send().await.problem(503, "insufficient-capacity");
         app.quick_agent("local", 1).await;
@@ -137,8 +139,10 @@ on_both_databases! {
         app.sql("UPDATE agents SET lease_expires_us = 0 WHERE id = $1", &[&gone.to_string()]).await;
         app.create("k").send().await.expect(201);
         assert_eq!(regions().await, json!({"items": [
-            {"region": "eu", "capacity": 2, "in_use": 0, "warm": 0, "status": "available"},
-            {"region": "local", "capacity": 1, "in_use": 1, "warm": 0, "status": "full"},
+            {"region": "eu", "capacity": 2, "in_use": 0, "warm": 0, "status": "available",
+             "isolation": isolation},
+            {"region": "local", "capacity": 1, "in_use": 1, "warm": 0, "status": "full",
+             "isolation": isolation},
         ]}));
         app.get("/readyz").without("authorization").send().await.expect(200);
     }
