@@ -1,6 +1,8 @@
 //! What the control plane and the agents must agree on: the protocol between them, ids,
-//! the states of a session, the claims of a connect token, and how an error looks on HTTP.
+//! the states of a session, the claims of a connect token, where browsers may connect to, and
+//! how an error looks on HTTP.
 
+pub mod egress;
 pub mod id;
 pub mod problem;
 pub mod region;
