@@ -8,9 +8,12 @@ use std::{
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use crate::browser::{
-    FIRST_USER, Isolation, LaunchError, LaunchOptions, Launcher, Layer, SHARED_MEMORY_MIN,
-    Strictness, blocking_ancestor,
+use crate::{
+    browser::{
+        FIRST_USER, Isolation, LaunchError, LaunchOptions, Launcher, Layer, SHARED_MEMORY_MIN,
+        Strictness, blocking_ancestor,
+    },
+    gateway::Policy,
 };
 
 /// How one check came out.
@@ -288,7 +291,8 @@ async fn start(subject: &Subject, isolation: Isolation) -> Check {
     let made = !subject.data_dir.exists();
     // No longer than the directory's usual name: the length of the path matters.
     let root = subject.data_dir.join(format!("d{}", std::process::id()));
-    let check = match Launcher::open(&subject.browser, &root, isolation).await {
+    let opened = Launcher::open(&subject.browser, &root, isolation, Policy::default());
+    let check = match opened.await {
         Ok(launcher) => {
             let check = match launcher.launch(&LaunchOptions::default()).await {
                 Ok(browser) => {

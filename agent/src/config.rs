@@ -1,11 +1,15 @@
 //! What an agent is told when it starts.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
-use anyhow::ensure;
-use proto::region::Region;
+use anyhow::{Context, ensure};
+use proto::{
+    egress::{Egress, Rule},
+    region::Region,
+};
+use url::Url;
 
-use crate::browser::Strictness;
+use crate::{browser::Strictness, gateway::Policy};
 
 /// What an agent is told when it starts.
 #[derive(Clone)]
@@ -30,6 +34,10 @@ pub struct Config {
     pub no_sandbox: bool,
     /// What to do when browsers cannot be isolated fully.
     pub isolation: Strictness,
+    /// What browsers may connect to beside public addresses, and what not even of those.
+    pub egress: Egress,
+    /// Ports of this machine that are the server's own, which no browser may connect to.
+    pub own_ports: Vec<u16>,
 }
 
 impl Config {
@@ -41,7 +49,29 @@ impl Config {
             (url.starts_with("ws://") || url.starts_with("wss://")) && !url.ends_with('/'),
             "the data plane URL must start with ws:// or wss:// and have no trailing slash"
         );
-        Ok(())
+        self.policy().map(drop)
+    }
+
+    /// What browsers may connect to.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        let mut own_ports = self.own_ports.clone();
+        let (host, port) = self.hub()?;
+        let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => address.is_loopback() || address.is_unspecified(),
+            Err(_) => host == "localhost",
+        };
+        if is_loopback {
+            own_ports.push(port);
+        }
+        let hub: Rule = format!("{host}:{port}").parse().context("the hub's address")?;
+        Ok(Policy { egress: self.egress.clone(), own_ports, own: vec![hub] })
+    }
+
+    fn hub(&self) -> anyhow::Result<(String, u16)> {
+        let url = Url::parse(&self.hub_url).context("the hub's address")?;
+        let host = url.host_str().context("the hub's address has no host")?;
+        let port = url.port_or_known_default().context("the hub's address has no port")?;
+        Ok((host.to_owned(), port))
     }
 }
 
@@ -57,6 +87,8 @@ impl fmt::Debug for Config {
             .field("data_plane_url", &self.data_plane_url)
             .field("no_sandbox", &self.no_sandbox)
             .field("isolation", &self.isolation)
+            .field("egress", &self.egress)
+            .field("own_ports", &self.own_ports)
             .finish_non_exhaustive() // not the join token
     }
 }

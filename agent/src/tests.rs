@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use proto::egress::Egress;
 use tokio::time::Instant;
 
 use super::*;
@@ -21,6 +22,8 @@ fn config(data_dir: &Path, hub_url: String) -> Config {
         data_plane_url: "ws://127.0.0.1:1".to_owned(),
         no_sandbox: false,
         isolation: crate::browser::Strictness::BestEffort,
+        egress: Egress::default(),
+        own_ports: Vec::new(),
     }
 }
 

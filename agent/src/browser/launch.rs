@@ -33,7 +33,7 @@ use super::{
 use crate::{
     Config,
     cdp::{CommandError, Mux},
-    gateway::Gateways,
+    gateway::{Gateways, Policy},
 };
 
 /// How long a browser may take until it answers.
@@ -134,7 +134,8 @@ impl Launcher {
     pub async fn new(config: &Config) -> anyhow::Result<Self> {
         let isolation = Isolation::probe(&config.browser, config.no_sandbox);
         isolation.demand(config.isolation)?;
-        Self::open(&config.browser, &config.data_dir.join("browsers"), isolation).await
+        let root = config.data_dir.join("browsers");
+        Self::open(&config.browser, &root, isolation, config.policy()?).await
     }
 
     /// As [`new`](Self::new), without the rest of an agent's configuration.
@@ -142,6 +143,7 @@ impl Launcher {
         binary: &Path,
         root: &Path,
         isolation: Isolation,
+        policy: Policy,
     ) -> anyhow::Result<Self> {
         let kind = Kind::of(binary);
         directory::make_root(root)
@@ -170,7 +172,7 @@ impl Launcher {
             isolation,
             users,
             limit: LAUNCH_LIMIT,
-            gateways: Gateways::default(),
+            gateways: Gateways::new(policy),
             clearings,
         })
     }
@@ -184,6 +186,9 @@ impl Launcher {
         let born = Instant::now();
         let gateway = self.gateways.open().await.map_err(LaunchError::Gateway)?;
         let (mut process, pipes) = self.spawn(options, gateway.port())?;
+        if let Some(user) = process.user() {
+            gateway.serve_only(user);
+        }
         let mux = pipes.map_err(LaunchError::Spawn)?;
         match self.answer(&mux, &mut process).await {
             Ok(version) => {

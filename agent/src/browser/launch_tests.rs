@@ -23,12 +23,13 @@ async fn launch(launcher: &Launcher) -> Browser {
 
 async fn open(binary: &str, root: &Path) -> anyhow::Result<Launcher> {
     let binary = Path::new(binary);
-    Launcher::open(binary, root, Isolation::probe(binary, false)).await
+    Launcher::open(binary, root, Isolation::probe(binary, false), Policy::with_loopback()).await
 }
 
 /// What comes of launching this instead of a browser, with less patience than usual.
 async fn failure(place: &Place, binary: &Path, limit: Duration) -> LaunchError {
-    let mut launcher = Launcher::open(binary, &place.root(), Isolation::none()).await.unwrap();
+    let mut launcher =
+        Launcher::open(binary, &place.root(), Isolation::none(), Policy::default()).await.unwrap();
     launcher.limit = limit;
     let error = launcher.launch(&LaunchOptions::default()).await.unwrap_err();
     launcher.cleared().await;

@@ -36,7 +36,7 @@ pub use self::{
 };
 use crate::{
     cdp::Mux,
-    gateway::{Gateway, Meter, Upstream},
+    gateway::{Account, Gateway, Way},
 };
 
 /// What a caller may choose about a browser.
@@ -73,10 +73,10 @@ impl Browser {
         self.process.name()
     }
 
-    /// Opens its way to the network, by a proxy or straight: until then it has none. The
-    /// meter counts what passes. To be called in the session's span.
-    pub fn lend(&self, upstream: Option<Upstream>) -> Meter {
-        self.gateway.lend(upstream)
+    /// Opens its way to the network: until then it has none. The account counts what passes
+    /// and what does not. To be called in the session's span.
+    pub fn lend(&self, way: Way) -> Account {
+        self.gateway.lend(way)
     }
 
     /// Waits until the browser's main process has ended. Cancel-safe.

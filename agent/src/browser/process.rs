@@ -65,6 +65,11 @@ impl Process {
         &self.name
     }
 
+    /// The number of its own user; `None`: it has the agent's.
+    pub fn user(&self) -> Option<u32> {
+        self.remains.as_ref()?.user.as_ref().map(|user| user.id)
+    }
+
     /// Waits until the main process has ended. Cancel-safe.
     pub async fn exited(&mut self) -> ExitStatus {
         match &mut self.remains {

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 };
 
 use super::{Browser, Isolation, Launcher, proc_table};
-use crate::cdp::Endpoint;
+use crate::{cdp::Endpoint, gateway::Policy};
 
 /// The full browser.
 pub const CHROMIUM: &str = "/usr/lib/chromium/chromium";
@@ -45,8 +45,9 @@ impl Place {
 
     /// A launcher below this place.
     pub async fn launcher(&self, binary: impl AsRef<Path>) -> Arc<Launcher> {
-        let isolation = Isolation::probe(binary.as_ref(), false);
-        Arc::new(Launcher::open(binary.as_ref(), &self.root(), isolation).await.unwrap())
+        let (binary, isolation) = (binary.as_ref(), Isolation::probe(binary.as_ref(), false));
+        let policy = Policy::with_loopback();
+        Arc::new(Launcher::open(binary, &self.root(), isolation, policy).await.unwrap())
     }
 
     /// A program in the place of a browser.

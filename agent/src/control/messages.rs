@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Adjust, Assign, Captured, Ended, FromAgent, Heartbeat, Hello, Layer, Running,
+        Adjust, Assign, Captured, Denials, Ended, FromAgent, Heartbeat, Hello, Layer, Running,
         SessionReport, SessionUsage, Usage, captured, from_agent::Message, session_report,
     },
+    egress::{Egress, NotARule, Rule},
     id::{NotAnId, SessionId},
 };
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::Control;
 use crate::{
     browser::{self, LaunchOptions},
-    gateway::{NotAnUpstream, Upstream},
+    gateway::{Denial, NotAnUpstream, Upstream, Way},
     sessions::{self, CaptureError, Ending, Order, RECONNECT_GRACE, State, StorageState, Terms},
 };
 
@@ -75,11 +76,34 @@ pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, sessions::Usage
     from_agent(Message::Usage(Usage { sessions: sessions.collect() }))
 }
 
+/// What a session's browser was refused: `count` in all, and what is new of the list.
+pub(super) fn denials(id: SessionId, count: u64, news: Vec<Denial>) -> FromAgent {
+    let denials = news.into_iter().map(|denial| proto::agent::Denial {
+        host: denial.host,
+        port: denial.port.into(),
+        rule: denial.rule.to_owned(),
+        count: denial.count,
+        first_ms: denial.first_ms,
+        last_ms: denial.last_ms,
+    });
+    let (session_id, denials) = (id.to_string(), denials.collect());
+    from_agent(Message::Denials(Denials { session_id, count, denials }))
+}
+
 /// Why an assignment cannot be carried out.
 #[derive(Debug)]
 pub(super) enum Unfit {
     Id(NotAnId),
     Proxy(SessionId, NotAnUpstream),
+    Egress(SessionId, String, NotARule),
+}
+
+fn egress(lists: proto::agent::Egress) -> Result<Egress, (String, NotARule)> {
+    let rules = |entries: Vec<String>| {
+        let rule = |entry: String| entry.parse::<Rule>().map_err(|why| (entry, why));
+        entries.into_iter().map(rule).collect::<Result<_, _>>()
+    };
+    Ok(Egress { allow: rules(lists.allow)?, deny: rules(lists.deny)? })
 }
 
 /// What the hub wants to be run.
@@ -88,6 +112,8 @@ pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
     let proxy =
         assign.proxy.map(|proxy| Upstream::new(&proxy.url, &proxy.username, &proxy.password));
     let proxy = proxy.transpose().map_err(|why| Unfit::Proxy(id, why))?;
+    let egress = egress(assign.egress.unwrap_or_default())
+        .map_err(|(entry, why)| Unfit::Egress(id, entry, why))?;
     let keep_alive = match assign.keep_alive_seconds {
         0 => RECONNECT_GRACE,
         seconds => Duration::from_secs(seconds.into()),
@@ -100,7 +126,7 @@ pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
             viewport: (assign.viewport_width, assign.viewport_height),
             user_agent: assign.user_agent,
         },
-        proxy,
+        way: Way { upstream: proxy, egress },
         storage_state: StorageState(assign.storage_state),
         traceparent: assign.traceparent,
     })

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     admit::Verifier,
+    gateway::Denials,
     sessions::{Ending, Report, Sessions, State, Usage},
 };
 
@@ -131,6 +132,8 @@ struct Stream {
     warm: u32,
     /// What the hub was last told of each session's usage.
     told: HashMap<SessionId, Usage>,
+    /// How many refused connections of each session the hub was last told of.
+    told_denials: HashMap<SessionId, u64>,
 }
 
 impl Stream {
@@ -171,6 +174,7 @@ impl Stream {
             unanswered: VecDeque::from([(0, sent)]),
             warm,
             told: HashMap::new(),
+            told_denials: HashMap::new(),
         };
         if let Some(keys) = welcome.signing_keys {
             stream.take_keys(&keys.jwks);
@@ -199,6 +203,11 @@ impl Stream {
                         let ending = Ending::new(EndReason::LaunchFailed, why.to_string());
                         self.send(messages::ended(id, &ending))?;
                     }
+                    Err(Unfit::Egress(id, entry, why)) => {
+                        let detail = format!("egress: {entry:?} {why}");
+                        let ending = Ending::new(EndReason::LaunchFailed, detail);
+                        self.send(messages::ended(id, &ending))?;
+                    }
                 }
             }
             Message::Release(release) => {
@@ -210,6 +219,7 @@ impl Stream {
                 let id = acknowledge.session_id.parse().map_err(|_| Broken::Protocol)?;
                 self.sessions.registry().acknowledged(id);
                 self.told.remove(&id);
+                self.told_denials.remove(&id);
             }
             Message::SigningKeys(keys) => self.take_keys(&keys.jwks),
             // The hub places nothing here any more; what runs goes on.
@@ -271,6 +281,9 @@ impl Stream {
                     self.send(messages::usage([(id, outcome.usage)]))?;
                     self.told.insert(id, outcome.usage);
                 }
+                if let Some(denials) = self.sessions.registry().denials_of(id) {
+                    self.tell_denials(id, &denials)?;
+                }
                 self.send(messages::ended(id, &outcome.ending))
             }
         }
@@ -304,12 +317,25 @@ impl Stream {
         if !news.is_empty() {
             self.send(messages::usage(news))?;
         }
+        for (id, denials) in self.sessions.registry().denials() {
+            self.tell_denials(id, &denials)?;
+        }
         for (id, state) in self.sessions.registry().inventory() {
             if let State::Ended(outcome) = state {
                 self.send(messages::ended(id, &outcome.ending))?;
             }
         }
         Ok(())
+    }
+
+    /// Tells what a session's browser was refused since the last time.
+    fn tell_denials(&mut self, id: SessionId, denials: &Denials) -> Result<(), Broken> {
+        let count = denials.count();
+        let told = self.told_denials.insert(id, count).unwrap_or(0);
+        if told == count {
+            return Ok(());
+        }
+        self.send(messages::denials(id, count, denials.since(told)))
     }
 
     fn take_keys(&self, jwks: &str) {

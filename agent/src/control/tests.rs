@@ -2,6 +2,7 @@
 
 use proto::{
     agent::{captured::Outcome, from_agent::Message as Said, session_report},
+    egress::Egress,
     id::SessionId,
 };
 use tokio::{task::JoinHandle, time::Instant};
@@ -47,6 +48,8 @@ impl Link {
                 data_plane_url: "ws://127.0.0.1:1".to_owned(),
                 no_sandbox: false,
                 isolation: crate::browser::Strictness::BestEffort,
+                egress: Egress::default(),
+                own_ports: Vec::new(),
             }),
             identity: Identity::claim(data_dir.path()).unwrap(),
             browser_version: "Fake/1".to_owned(),

@@ -3,12 +3,13 @@
 use std::{
     collections::HashSet,
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use proto::egress::Egress;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::{
@@ -22,7 +23,10 @@ use tokio_rustls::{
     rustls::{self, ClientConfig, crypto::aws_lc_rs},
 };
 
-use super::socks::{Host, Reply, Target};
+use super::{
+    policy::{Destination, Policy, Refusal},
+    socks::{Host, Reply, Target},
+};
 
 /// Connections of one browser at once. Chrome itself keeps fewer.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
@@ -49,9 +53,9 @@ pub enum DialError {
     /// The name has no address, or the name servers do not say.
     #[error("the name cannot be resolved")]
     Name(#[source] io::Error),
-    /// The address is that of a browser's gateway.
-    #[error("a gateway is not reached through a gateway")]
-    Gateway,
+    /// The name, or every address that it has.
+    #[error("it is refused by policy: {0}")]
+    Refused(Refusal),
     /// What the last address came to.
     #[error("no connection: {0}")]
     Connect(io::Error),
@@ -64,7 +68,7 @@ impl DialError {
     pub(super) fn reply(&self) -> Reply {
         match self {
             Self::Name(_) => Reply::HostUnreachable,
-            Self::Gateway => Reply::NotAllowed,
+            Self::Refused(_) => Reply::NotAllowed,
             Self::TimedOut => Reply::TimedOut,
             Self::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => Reply::Refused,
@@ -82,18 +86,12 @@ impl DialError {
 pub struct Gateways(Arc<Shared>);
 
 struct Shared {
+    policy: Policy,
     /// Where gateways listen now.
     ports: Mutex<HashSet<u16>>,
     lookups: Arc<Semaphore>,
     /// For proxies that are spoken to over TLS; made when the first one is.
     tls: OnceLock<TlsConnector>,
-}
-
-impl Default for Gateways {
-    fn default() -> Self {
-        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        Self(Arc::new(Shared { ports: Mutex::default(), lookups, tls: OnceLock::new() }))
-    }
 }
 
 impl fmt::Debug for Gateways {
@@ -115,6 +113,12 @@ impl Drop for Claim {
 }
 
 impl Gateways {
+    /// Gateways that let through what a policy does.
+    pub fn new(policy: Policy) -> Self {
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        Self(Arc::new(Shared { policy, ports: Mutex::default(), lookups, tls: OnceLock::new() }))
+    }
+
     pub(super) fn claim(&self, port: u16) -> Claim {
         self.ports().insert(port);
         Claim { gateways: self.clone(), port }
@@ -124,17 +128,60 @@ impl Gateways {
         self.0.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connects to a host.
-    pub(super) async fn dial(&self, target: &Target) -> Result<TcpStream, DialError> {
+    /// Connects to a host, at one of those of its addresses that may be connected to.
+    pub(super) async fn dial(
+        &self,
+        target: &Target,
+        session: &Egress,
+    ) -> Result<TcpStream, DialError> {
+        self.judge(target, session).map_err(DialError::Refused)?;
         let dialling = async {
-            let mut addresses = self.resolve(target).await.map_err(DialError::Name)?;
-            addresses.retain(|address| !self.is_gateway(*address));
-            if addresses.is_empty() {
-                return Err(DialError::Gateway);
-            }
+            let addresses = self.resolve(target).await.map_err(DialError::Name)?;
+            let addresses = self.open_to(target, session, addresses).map_err(DialError::Refused)?;
             race(addresses).await.map_err(DialError::Connect)
         };
         timeout(DIAL_LIMIT, dialling).await.unwrap_or(Err(DialError::TimedOut))
+    }
+
+    /// Judges what can be judged of a target without asking anybody for it.
+    pub(super) fn judge(&self, target: &Target, session: &Egress) -> Result<(), Refusal> {
+        if let Host::Name(name) = &target.host {
+            self.0.policy.judge_name(session, name, target.port)?;
+        }
+        match known(target) {
+            Some(addresses) => self.open_to(target, session, addresses).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Those of a target's addresses that may be connected to; why not, when none may.
+    fn open_to(
+        &self,
+        target: &Target,
+        session: &Egress,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, Refusal> {
+        let name = match &target.host {
+            Host::Name(name) => Some(name.as_str()),
+            Host::Address(_) => None,
+        };
+        let mut refusal = None;
+        let judge = |address: &SocketAddr| {
+            let is_here = is_here(address.ip().to_canonical());
+            if is_here && self.ports().contains(&address.port()) {
+                return Err(Refusal::Own); // a gateway
+            }
+            let to = Destination { name, address: *address, is_here };
+            self.0.policy.judge(session, to)
+        };
+        let mut open = addresses;
+        open.retain(|address| {
+            judge(address).inspect_err(|why| _ = refusal.get_or_insert(*why)).is_ok()
+        });
+        match refusal {
+            Some(refusal) if open.is_empty() => Err(refusal),
+            _ => Ok(open),
+        }
     }
 
     /// The verifier is the machine's: its own certificates, or those that `SSL_CERT_FILE` names.
@@ -153,16 +200,11 @@ impl Gateways {
 
     /// At least one address, or an error.
     async fn resolve(&self, target: &Target) -> io::Result<Vec<SocketAddr>> {
-        let port = target.port;
-        let name = match &target.host {
-            Host::Address(address) => return Ok(vec![(*address, port).into()]),
-            // Never a question for a name server (RFC 6761, section 6.3). In Chrome's order.
-            Host::Name(name) if is_localhost(name) => {
-                let both = [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()];
-                return Ok(both.map(|address| (address, port).into()).to_vec());
-            }
-            Host::Name(name) => name.clone(),
+        let name = match (known(target), &target.host) {
+            (Some(addresses), _) => return Ok(addresses),
+            (None, host) => host.to_string(),
         };
+        let port = target.port;
         let permit = self.0.lookups.clone().acquire_owned().await;
         let looking_up = spawn_blocking(move || {
             let _permit = permit; // until the thread is free again, whoever still waits for it
@@ -172,11 +214,38 @@ impl Gateways {
         let addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
         if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
     }
+}
 
-    fn is_gateway(&self, address: SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
-        (ip.is_loopback() || ip.is_unspecified()) && self.ports().contains(&address.port())
+/// Its addresses, if nobody need be asked for them.
+fn known(target: &Target) -> Option<Vec<SocketAddr>> {
+    let port = target.port;
+    match &target.host {
+        Host::Address(address) => Some(vec![(*address, port).into()]),
+        // Never a question for a name server (RFC 6761, section 6.3). In Chrome's order.
+        Host::Name(name) if is_localhost(name) => {
+            let both = [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()];
+            Some(both.map(|address| (address, port).into()).to_vec())
+        }
+        Host::Name(_) => None,
     }
+}
+
+/// Whether an address is this machine's own: it would be connected to from itself. Nothing is
+/// sent to find that out.
+fn is_here(address: IpAddr) -> bool {
+    const ANY_PORT: u16 = 9;
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
+    }
+    let from: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let route = UdpSocket::bind((from, 0)).and_then(|socket| {
+        socket.connect((address, ANY_PORT))?;
+        socket.local_addr()
+    });
+    route.is_ok_and(|own| own.ip() == address)
 }
 
 fn is_localhost(name: &str) -> bool {
@@ -217,61 +286,5 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    fn to(host: &str, port: u16) -> Target {
-        Target { host: Host::parse(host).unwrap(), port }
-    }
-
-    #[test]
-    fn localhost_is_known_by_all_its_names() {
-        for name in ["localhost", "LocalHost", "localhost.", "a.localhost", "a.b.LOCALHOST."] {
-            assert!(is_localhost(name), "{name}");
-        }
-        for name in ["localhost.example", "notlocalhost", "localhost..", ".", "example"] {
-            assert!(!is_localhost(name), "{name}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_host_is_reached_by_whichever_address_answers() {
-        let gateways = Gateways::default();
-        for listening in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = TcpListener::bind(listening).await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let stream = gateways.dial(&to("a.localhost", address.port())).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), address);
-        }
-    }
-
-    #[tokio::test]
-    async fn nobody_and_no_such_name_are_told_apart() {
-        let gateways = Gateways::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let refused = gateways.dial(&to("127.0.0.1", port)).await.unwrap_err();
-        assert_eq!(refused.reply(), Reply::Refused, "{refused:?}");
-        let unknown = gateways.dial(&to("no-such-host.invalid", 80)).await.unwrap_err();
-        assert_eq!(unknown.reply(), Reply::HostUnreachable, "{unknown:?}");
-    }
-
-    #[tokio::test]
-    async fn a_gateway_is_not_reached_through_another_by_any_of_its_names() {
-        let gateways = Gateways::default();
-        let (one, other) = (gateways.open().await.unwrap(), gateways.open().await.unwrap());
-        for host in ["127.0.0.1", "localhost", "0.0.0.0", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
-            for port in [one.port(), other.port()] {
-                let refused = gateways.dial(&to(host, port)).await.unwrap_err();
-                assert_eq!(refused.reply(), Reply::NotAllowed, "{host}: {refused:?}");
-            }
-        }
-        let port = other.port();
-        other.close().await;
-        let gone = gateways.dial(&to("127.0.0.1", port)).await.unwrap_err();
-        assert_eq!(gone.reply(), Reply::Refused, "its port may be another's now");
-    }
-}
+#[path = "dial_tests.rs"]
+mod tests;

@@ -23,13 +23,12 @@ use super::{
     upstream::Upstream,
 };
 
-/// Headers of one connection, besides those that `Connection` names.
-const OF_A_CONNECTION: [HeaderName; 8] = [
+/// Headers of one connection, besides those that `Connection` names. Those about credentials
+/// are the proxy's and who asks it.
+const OF_A_CONNECTION: [HeaderName; 6] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
     TE,
     TRANSFER_ENCODING,
     UPGRADE,
@@ -37,10 +36,11 @@ const OF_A_CONNECTION: [HeaderName; 8] = [
 
 /// Serves a connection of the browser to a plain site, to its end.
 pub async fn serve(lane: &Lane, upstream: &Upstream, near: Near, target: &Target) {
-    let forward = &Forward { lane, upstream, target, kept: Mutex::default() };
+    let forward = &Forward { lane, upstream, target, kept: Kept::default() };
     // A fault ends the connection without an answer: to the browser the navigation failed.
-    let service =
-        service_fn(async |request| forward.ask(request).await.inspect_err(|e| lane.failed(e)));
+    let service = service_fn(async |request| {
+        forward.ask(request).await.inspect_err(|error| lane.failed(target, error))
+    });
     let _ = http1::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)
@@ -55,35 +55,13 @@ struct Forward<'a> {
     lane: &'a Lane,
     upstream: &'a Upstream,
     target: &'a Target,
-    /// The connection to the proxy, between requests. Chrome asks one thing after the other.
-    kept: Mutex<Option<SendRequest<Incoming>>>,
+    kept: Kept,
 }
 
 impl Forward<'_> {
     async fn ask(&self, request: Request<Incoming>) -> Result<Response<Incoming>, RouteError> {
-        let mut request = self.for_proxy(request)?;
-        let mut kept = self.kept.lock().await;
-        if let Some(mut sender) = kept.take()
-            && sender.ready().await.is_ok()
-        {
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    *kept = Some(sender);
-                    return for_browser(response);
-                }
-                // Closed by the proxy meanwhile: nothing of the request was sent.
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(failed.into_error().into()),
-                },
-            }
-        }
-        let opening = self.lane.requests(self.upstream);
-        let mut sender =
-            timeout(UPSTREAM_LIMIT, opening).await.unwrap_or(Err(RouteError::Silent))?;
-        let response = sender.send_request(request).await?;
-        *kept = Some(sender);
-        for_browser(response)
+        let request = self.for_proxy(request)?;
+        for_browser(self.kept.send(self.lane, self.upstream, request).await?)
     }
 
     /// Asks for the whole URL, with the session's credentials.
@@ -92,10 +70,49 @@ impl Forward<'_> {
         parts.uri = whole(self.target, parts.uri.path_and_query())?;
         parts.version = Version::HTTP_11;
         parts.headers = end_to_end(&parts.headers);
+        parts.headers.remove(PROXY_AUTHORIZATION);
         if let Some(authorization) = self.upstream.authorization() {
             parts.headers.insert(PROXY_AUTHORIZATION, authorization);
         }
         Ok(Request::from_parts(parts, body))
+    }
+}
+
+/// The connection to an upstream proxy, between requests of one connection of the browser.
+/// Chrome asks one thing after the other.
+#[derive(Default)]
+pub struct Kept(Mutex<Option<SendRequest<Incoming>>>);
+
+impl Kept {
+    /// Sends a request by the connection that there is, or by a new one.
+    pub async fn send(
+        &self,
+        lane: &Lane,
+        upstream: &Upstream,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, RouteError> {
+        let mut kept = self.0.lock().await;
+        if let Some(mut sender) = kept.take()
+            && sender.ready().await.is_ok()
+        {
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    *kept = Some(sender);
+                    return Ok(response);
+                }
+                // Closed by the proxy meanwhile: nothing of the request was sent.
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed.into_error().into()),
+                },
+            }
+        }
+        let opening = lane.requests(upstream);
+        let mut sender =
+            timeout(UPSTREAM_LIMIT, opening).await.unwrap_or(Err(RouteError::Silent))?;
+        let response = sender.send_request(request).await?;
+        *kept = Some(sender);
+        Ok(response)
     }
 }
 
@@ -107,11 +124,12 @@ fn for_browser(response: Response<Incoming>) -> Result<Response<Incoming>, Route
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     parts.headers = end_to_end(&parts.headers);
+    parts.headers.remove(PROXY_AUTHENTICATE);
     Ok(Response::from_parts(parts, body))
 }
 
 /// The URL of a path on a plain site. The host is the one that was connected to.
-fn whole(target: &Target, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
+pub fn whole(target: &Target, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
     let authority = target.to_string();
     let authority = authority.strip_suffix(":80").unwrap_or(&authority);
     let path = path.map_or("/", PathAndQuery::as_str);
@@ -119,7 +137,7 @@ fn whole(target: &Target, path: Option<&PathAndQuery>) -> Result<Uri, http::Erro
 }
 
 /// The headers that are not of one connection only, in their order.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named: Vec<HeaderName> = named
         .flat_map(|list| list.split(','))
@@ -165,7 +183,6 @@ mod tests {
             ("upgrade", "h2c"),
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
-            ("proxy-authorization", "Basic x"),
             ("proxy-connection", "keep-alive"),
             ("content-length", "3"),
         ];

@@ -10,13 +10,21 @@
 //! be reached is a failed navigation, as without a proxy, and not a page of the gateway's.
 //!
 //! Kept true: nothing leaves a browser before it is lent, and what it does then goes where its
-//! session wants; no gateway can be reached through another, or a page could use the upstream
-//! proxy of another session; all that passes is counted; and with the browser every
-//! connection ends.
+//! session wants and [`policy`] allows, judged on the address that is connected to; nobody but
+//! the browser's own user is served, and no gateway can be reached through another, or a page
+//! could use the upstream proxy of another session; all that passes is counted, and all that
+//! does not is listed; and with the browser every connection ends.
 
+mod contexts;
+mod denials;
 mod dial;
+#[cfg(test)]
+mod egress_tests;
 mod forward;
 mod near;
+mod peer;
+mod policy;
+mod relay;
 mod route;
 mod socks;
 #[cfg(test)]
@@ -25,10 +33,15 @@ mod upstream;
 
 use std::{
     fmt, io,
-    net::Ipv4Addr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
+
+use rustix::process::geteuid;
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -42,8 +55,12 @@ use tokio_util::{
 use tracing::{Instrument, debug, warn};
 
 pub use self::{
+    contexts::{CONTEXT_PROXIES_MAX, ContextProxy, Contexts, NoContextProxy},
+    denials::{Denial, Denials},
     dial::Gateways,
     near::Meter,
+    policy::{Policy, Refusal},
+    route::{Account, Way},
     upstream::{NotAnUpstream, Upstream},
 };
 use self::{
@@ -61,13 +78,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One browser's gateway. Dropping it ends its connections, in the background.
 pub struct Gateway {
+    shared: Arc<Shared>,
+    contexts: Contexts,
+    _ends_all: DropGuard,
+}
+
+/// What the listeners of one gateway share.
+struct Shared {
     port: u16,
+    /// Whom it serves; this process's own user until that is said.
+    user: OnceLock<u32>,
+    /// Somebody else has tried, and the operator has heard of it.
+    told: AtomicBool,
     /// Where connections go; `None` until the browser is lent.
-    lane: Arc<Mutex<Option<Arc<Lane>>>>,
+    lane: Mutex<Option<Arc<Lane>>>,
+    slots: Arc<Semaphore>,
     gateways: Gateways,
     tasks: TaskTracker,
     stop: CancellationToken,
-    _ends_all: DropGuard,
 }
 
 impl Gateways {
@@ -80,58 +108,103 @@ impl Gateways {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let stop = CancellationToken::new();
-        let gateway = Gateway {
+        let shared = Arc::new(Shared {
             port,
-            lane: Arc::default(),
+            user: OnceLock::new(),
+            told: AtomicBool::new(false),
+            lane: Mutex::default(),
+            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             gateways: self.clone(),
             tasks: TaskTracker::new(),
-            _ends_all: stop.clone().drop_guard(),
-            stop,
-        };
-        let accepting = accept(listener, gateway.lane.clone(), gateway.tasks.clone());
-        let (stop, claim) = (gateway.stop.clone(), self.claim(port));
-        gateway.tasks.spawn(async move {
-            stop.run_until_cancelled_owned(accepting).await;
+            stop: stop.clone(),
+        });
+        let accepting = accept(listener, shared.clone(), None);
+        let (until, claim) = (stop.clone(), self.claim(port));
+        shared.tasks.spawn(async move {
+            until.run_until_cancelled_owned(accepting).await;
             drop::<Claim>(claim); // only when nothing listens there any more
         });
-        gateway.tasks.close();
-        Ok(gateway)
+        shared.tasks.close();
+        let contexts = Contexts::new(shared.clone());
+        Ok(Gateway { shared, contexts, _ends_all: stop.drop_guard() })
     }
 }
 
 impl Gateway {
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.shared.port
     }
 
-    /// Opens the way for a session: by its upstream proxy, or straight. The meter counts what
-    /// passes from now on. To be called in the session's span, which its log lines get.
-    pub fn lend(&self, upstream: Option<Upstream>) -> Meter {
-        let lane = Lane::new(self.gateways.clone(), upstream, &self.stop, self.tasks.clone());
-        let meter = lane.meter.clone();
-        *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(lane));
-        meter
+    /// Serves this user and nobody else. Once said it stays so.
+    pub fn serve_only(&self, user: u32) {
+        self.shared.user.get_or_init(|| user);
+    }
+
+    /// Opens the way for a session. The account counts what is done from now on. To be called
+    /// in the session's span, which its log lines get.
+    pub fn lend(&self, way: Way) -> Account {
+        let Shared { gateways, stop, tasks, .. } = &*self.shared;
+        let lane = Lane::new(gateways.clone(), way, stop, tasks.clone());
+        let account = lane.account.clone();
+        *self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(lane));
+        account
+    }
+
+    /// Where the proxies of its browser's contexts are set up.
+    pub fn contexts(&self) -> Contexts {
+        self.contexts.clone()
     }
 
     /// Ends all its connections, and waits until none is left.
     pub async fn close(self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
+        self.shared.stop.cancel();
+        self.shared.tasks.wait().await;
     }
 }
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Gateway").field("port", &self.port()).finish_non_exhaustive()
     }
 }
 
-async fn accept(listener: TcpListener, lane: Arc<Mutex<Option<Arc<Lane>>>>, tasks: TaskTracker) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+impl Shared {
+    fn lane(&self) -> Option<Arc<Lane>> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a connection is of whom this gateway is for.
+    fn serves(&self, stream: &TcpStream, from: SocketAddr) -> bool {
+        let (SocketAddr::V4(from), Ok(SocketAddr::V4(to))) = (from, stream.local_addr()) else {
+            return false; // it listens nowhere else
+        };
+        let user = self.user.get().copied().unwrap_or_else(|| geteuid().as_raw());
+        match peer::user_of(from, to) {
+            Ok(Some(found)) if found == user => true,
+            Ok(None) => false, // it has left
+            Ok(Some(found)) => {
+                if !self.told.swap(true, Relaxed) {
+                    warn!(user, found, "another user's process tries to use a browser's gateway");
+                }
+                false
+            }
+            // Then it is the jail alone that keeps others out.
+            Err(error) => {
+                if !self.told.swap(true, Relaxed) {
+                    warn!(%error, "the kernel does not say whose a connection to a gateway is");
+                }
+                true
+            }
+        }
+    }
+}
+
+/// Takes connections, for the gateway's present lane or for one of its own.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, own: Option<Arc<Lane>>) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "a browser's gateway could not accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -139,38 +212,50 @@ async fn accept(listener: TcpListener, lane: Arc<Mutex<Option<Arc<Lane>>>>, task
             }
         };
         // An idle browser has no business on the network: its connections are just closed.
-        let Some(lane) = lane.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
-            continue;
-        };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
+        let Some(lane) = own.clone().or_else(|| shared.lane()) else { continue };
+        let Ok(slot) = shared.slots.clone().try_acquire_owned() else {
             lane.span.in_scope(|| debug!("too many connections; closing a new one"));
             continue;
         };
+        if !lane.span.in_scope(|| shared.serves(&stream, from)) {
+            continue;
+        }
         let (stop, span) = (lane.stop.clone(), lane.span.clone());
         let serving = async move {
             stop.run_until_cancelled_owned(serve(&lane, stream)).await;
             drop(slot);
         };
-        tasks.spawn(serving.instrument(span));
+        shared.tasks.spawn(serving.instrument(span));
     }
 }
 
 /// Serves one connection of the browser, to its end.
 async fn serve(lane: &Lane, mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
+    if let Some(upstream) = lane.fronted() {
+        return relay::serve(lane, upstream, Near::new(stream, lane.account.meter.clone())).await;
+    }
     let target = match timeout(HANDSHAKE_LIMIT, socks::request(&mut stream)).await {
         Ok(Ok(target)) => target,
         Ok(Err(fault)) => return debug!(%fault, "a connection that is not a browser's"),
         Err(_) => return debug!("a connection without a request"),
     };
-    lane.meter.asked_for(&target);
-    let near = Near::new(stream, lane.meter.clone());
-    let ended = match lane.asked_for_pages(&target) {
-        None => tunnel(lane, near, &target).await,
-        Some(upstream) => judged(lane, upstream, near, &target).await,
+    let mut near = Near::new(stream, lane.account.meter.clone());
+    let judgement = lane.judge(&target);
+    if judgement.is_ok() {
+        lane.account.meter.asked_for(&target);
+    }
+    let ended = match (judgement, lane.asked_for_pages(&target)) {
+        (Err(refusal), _) => {
+            let refused = RouteError::Refused(refusal);
+            let _ = near.reply(refused.reply()).await;
+            Err(refused)
+        }
+        (Ok(()), None) => tunnel(lane, near, &target).await,
+        (Ok(()), Some(upstream)) => judged(lane, upstream, near, &target).await,
     };
     if let Err(error) = ended {
-        lane.failed(&error);
+        lane.failed(&target, &error);
     }
 }
 

@@ -104,7 +104,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The browser's end of one connection, after its SOCKS request.
+/// The browser's end of one connection, after its SOCKS request if it makes one.
 pub struct Near {
     stream: TcpStream,
     meter: Meter,
@@ -117,6 +117,12 @@ pub struct Near {
 impl Near {
     pub fn new(stream: TcpStream, meter: Meter) -> Self {
         Self { stream, meter, ahead: BytesMut::new(), left: CancellationToken::new() }
+    }
+
+    /// The same end, of which this was read before.
+    pub fn after(mut self, read: &[u8]) -> Self {
+        self.ahead.extend_from_slice(read);
+        self
     }
 
     /// Answers the SOCKS request.

@@ -12,18 +12,21 @@ use http::{
 };
 use hyper::{body::Body, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use proto::egress::Egress;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tokio_rustls::rustls::{self, pki_types::ServerName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Span, debug, warn};
+use tracing::{Span, debug, info, warn};
 
 use super::{
     Gateways,
+    denials::{Denials, Noted},
     dial::DialError,
     near::Meter,
+    policy::Refusal,
     socks::{self, Denial, Host, Reply, Target},
     upstream::{Scheme, Upstream},
 };
@@ -42,9 +45,33 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// Where a session's traffic is to go.
+#[derive(Clone, Default, Debug)]
+pub struct Way {
+    /// Its proxy; `None`: straight to the sites.
+    pub upstream: Option<Upstream>,
+    /// Narrows what the server's policy lets through.
+    pub egress: Egress,
+}
+
+/// What a session's gateway counts, from its lending on. Clones share it.
+#[derive(Clone, Default, Debug)]
+pub struct Account {
+    /// What passed.
+    pub meter: Meter,
+    /// What did not.
+    pub denials: Denials,
+}
+
 /// Why a connection of a browser came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
+    /// Before anybody was asked for it.
+    #[error("it is refused by policy: {0}")]
+    Refused(Refusal),
+    /// A browser knows better.
+    #[error("the request is not for a proxy")]
+    NotForAProxy,
     /// The site.
     #[error(transparent)]
     Site(DialError),
@@ -81,17 +108,21 @@ impl RouteError {
     pub fn reply(&self) -> Reply {
         match self {
             Self::Site(error) => error.reply(),
+            Self::Refused(_) => Reply::NotAllowed,
             _ => Reply::Failed,
         }
     }
 }
 
-/// The way of one session's connections.
+/// The way of one session's connections, or of one of its contexts with a proxy of its own.
 pub struct Lane {
     gateways: Gateways,
+    egress: Egress,
     upstream: Option<Upstream>,
-    pub meter: Meter,
-    /// The browser's end.
+    /// The upstream proxy is a client's: Chrome speaks to it by us, and brings credentials.
+    is_clients: bool,
+    pub account: Account,
+    /// The browser's end, or the context's.
     pub stop: CancellationToken,
     /// The session's.
     pub span: Span,
@@ -101,21 +132,44 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(
-        gateways: Gateways,
-        upstream: Option<Upstream>,
-        stop: &CancellationToken,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub fn new(gateways: Gateways, way: Way, stop: &CancellationToken, tasks: TaskTracker) -> Self {
         Self {
             gateways,
-            upstream,
-            meter: Meter::default(),
+            egress: way.egress,
+            upstream: way.upstream,
+            is_clients: false,
+            account: Account::default(),
             stop: stop.child_token(),
             span: Span::current(),
             tasks,
             told: AtomicBool::new(false),
         }
+    }
+
+    /// The same session's way by a proxy of the client's.
+    pub fn by(&self, upstream: Upstream) -> Self {
+        Self {
+            gateways: self.gateways.clone(),
+            egress: self.egress.clone(),
+            upstream: Some(upstream),
+            is_clients: true,
+            account: self.account.clone(),
+            stop: self.stop.child_token(),
+            span: self.span.clone(),
+            tasks: self.tasks.clone(),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// The client's proxy, if Chrome speaks to it by HTTP.
+    pub fn fronted(&self) -> Option<&Upstream> {
+        let for_http = |upstream: &&Upstream| upstream.scheme != Scheme::Socks5;
+        self.upstream.as_ref().filter(|_| self.is_clients).filter(for_http)
+    }
+
+    /// Judges what can be judged of a target without resolving its name.
+    pub fn judge(&self, target: &Target) -> Result<(), Refusal> {
+        self.gateways.judge(target, &self.egress)
     }
 
     /// The proxy that may have to be asked for plain pages as such: one for HTTP, except where
@@ -128,7 +182,8 @@ impl Lane {
     /// Opens a connection to a site, whatever is on the way.
     pub async fn connect(&self, target: &Target) -> Result<Far, RouteError> {
         let Some(upstream) = &self.upstream else {
-            return Ok(Box::new(self.gateways.dial(target).await.map_err(RouteError::Site)?));
+            let dialled = self.gateways.dial(target, &self.egress).await;
+            return Ok(Box::new(dialled.map_err(RouteError::Site)?));
         };
         let connecting = async {
             match upstream.scheme {
@@ -166,8 +221,20 @@ impl Lane {
     }
 
     /// To be called with what a connection came to. The operator hears of a failing proxy
-    /// once, and of sites that cannot be reached never: pages ask for many.
-    pub fn failed(&self, error: &RouteError) {
+    /// once, of each thing that was refused once, and of sites that cannot be reached never:
+    /// pages ask for many.
+    pub fn failed(&self, target: &Target, error: &RouteError) {
+        match error {
+            RouteError::Refused(refusal) | RouteError::Site(DialError::Refused(refusal)) => {
+                return self.refused(target, *refusal);
+            }
+            RouteError::Unreachable(DialError::Refused(refusal)) => {
+                if let Some(upstream) = &self.upstream {
+                    self.refused(&upstream.proxy, *refusal);
+                }
+            }
+            _ => {}
+        }
         match &self.upstream {
             Some(upstream) if !self.told.swap(true, Relaxed) => {
                 warn!(%upstream, %error, "the session's upstream proxy fails");
@@ -176,9 +243,24 @@ impl Lane {
         }
     }
 
-    /// Connects to an upstream proxy.
+    fn refused(&self, target: &Target, rule: Refusal) {
+        let Target { host, port } = target;
+        match self.account.denials.note(target, rule) {
+            Noted::New => info!(%host, port, %rule, "the browser may not connect"),
+            Noted::Full => {
+                info!("the browser may not connect to more than is listed; it is only counted");
+            }
+            Noted::Again => {}
+        }
+    }
+
+    /// Connects to an upstream proxy. One that came with the session need not be among what
+    /// the session allows its pages.
     async fn reach(&self, upstream: &Upstream) -> Result<Far, RouteError> {
-        let stream = self.gateways.dial(&upstream.proxy).await.map_err(RouteError::Unreachable)?;
+        let all = Egress::default();
+        let egress = if self.is_clients { &self.egress } else { &all };
+        let dialled = self.gateways.dial(&upstream.proxy, egress).await;
+        let stream = dialled.map_err(RouteError::Unreachable)?;
         if upstream.scheme != Scheme::Https {
             return Ok(Box::new(stream));
         }

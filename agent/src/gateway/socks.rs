@@ -36,10 +36,23 @@ impl Host {
         if let Ok(address) = bare.unwrap_or(text).parse() {
             return Some(Self::Address(address));
         }
+        // As browsers and systems read `0x7f.1`. It must not pass for a name.
+        if let Ok(url::Host::Ipv4(address)) = url::Host::parse(text) {
+            return Some(Self::Address(address.into()));
+        }
         let fits = (1..=TEXT_MAX).contains(&text.len());
         // What could end a line or a host where a proxy is asked for it.
         let is_name = |byte: u8| byte.is_ascii_graphic() && !b"/?#@:[]\\".contains(&byte);
         (fits && text.bytes().all(is_name)).then(|| Self::Name(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => write!(f, "{address}"),
+        }
     }
 }
 
@@ -53,9 +66,8 @@ pub struct Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-            Host::Address(IpAddr::V4(address)) => write!(f, "{address}:{}", self.port),
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
+            host => write!(f, "{host}:{}", self.port),
         }
     }
 }
@@ -272,6 +284,9 @@ mod tests {
             (3, named("127.0.0.1"), "127.0.0.1:443"),
             (3, named("::1"), "[::1]:443"),
             (3, named("[::1]"), "[::1]:443"),
+            (3, named("0x7f.1"), "127.0.0.1:443"),
+            (3, named("2130706433"), "127.0.0.1:443"),
+            (3, named("0177.0.0.01"), "127.0.0.1:443"),
             (1, vec![127, 0, 0, 1], "127.0.0.1:443"),
             (4, v6.octets().to_vec(), "[::1]:443"),
         ] {

@@ -27,20 +27,20 @@ use crate::{
 
 /// A plain site, or a proxy: answers each head of a request with what a function says, and
 /// then, when that is a tunnel, with what comes in. Ends when dropped.
-struct Site {
-    address: SocketAddr,
+pub(super) struct Site {
+    pub(super) address: SocketAddr,
     /// Bytes in both directions.
     bytes: Arc<AtomicU64>,
-    heads: mpsc::UnboundedReceiver<String>,
+    pub(super) heads: mpsc::UnboundedReceiver<String>,
     serving: JoinHandle<()>,
 }
 
 impl Site {
-    async fn start(answer: fn(&str) -> String) -> Self {
+    pub(super) async fn start(answer: fn(&str) -> String) -> Self {
         Self::at("127.0.0.1:0", answer).await
     }
 
-    async fn at(address: &str, answer: fn(&str) -> String) -> Self {
+    pub(super) async fn at(address: &str, answer: fn(&str) -> String) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (sender, heads) = mpsc::unbounded_channel();
         let bytes = Arc::new(AtomicU64::new(0));
@@ -55,7 +55,7 @@ impl Site {
         Self { address, bytes, heads, serving }
     }
 
-    async fn head(&mut self) -> String {
+    pub(super) async fn head(&mut self) -> String {
         soon(self.heads.recv()).await.unwrap()
     }
 }
@@ -94,7 +94,7 @@ async fn converse(
     }
 }
 
-fn page(head: &str) -> String {
+pub(super) fn page(head: &str) -> String {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let body = format!("<title>{path}</title>");
     let length = body.len();
@@ -103,40 +103,44 @@ fn page(head: &str) -> String {
 }
 
 /// A connection of a browser whose gateway is lent to a session with this proxy.
-async fn dial(gateway: &Gateway, host: &str, port: u16) -> Result<TcpStream, Denial> {
+pub(super) async fn dial(gateway: &Gateway, host: &str, port: u16) -> Result<TcpStream, Denial> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.port())).await.unwrap();
     let target = Target { host: Host::parse(host).unwrap(), port };
     soon(ask(&mut stream, None, &target)).await.map(|()| stream)
 }
 
-async fn lent(upstream: Option<Upstream>) -> (Gateway, Meter) {
-    let gateway = Gateways::default().open().await.unwrap();
-    let meter = gateway.lend(upstream);
-    (gateway, meter)
+pub(super) async fn lent(upstream: Option<Upstream>) -> (Gateway, Meter) {
+    let gateway = Gateways::new(Policy::with_loopback()).open().await.unwrap();
+    let account = gateway.lend(by(upstream));
+    (gateway, account.meter)
 }
 
-fn proxy(site: &Site) -> Option<Upstream> {
+pub(super) fn by(upstream: Option<Upstream>) -> Way {
+    Way { upstream, ..Way::default() }
+}
+
+pub(super) fn proxy(site: &Site) -> Option<Upstream> {
     let url = format!("http://{}", site.address);
     Some(Upstream::new(&url, "mallory", "s3cret").unwrap())
 }
 
 /// All that comes until the other side ends it. An error when it is reset.
-async fn rest(stream: &mut TcpStream) -> io::Result<String> {
+pub(super) async fn rest(stream: &mut TcpStream) -> io::Result<String> {
     let mut rest = String::new();
     soon(stream.read_to_string(&mut rest)).await.map(|_| rest)
 }
 
-async fn launch(place: &Place, binary: impl AsRef<Path>) -> Browser {
+pub(super) async fn launch(place: &Place, binary: impl AsRef<Path>) -> Browser {
     place.launcher(binary).await.launch(&LaunchOptions::default()).await.unwrap()
 }
 
 /// Opens a page. The error's text is Chrome's own, empty when there is none.
-async fn navigate(browser: &Browser, target: &str, url: &str) -> String {
+pub(super) async fn navigate(browser: &Browser, target: &str, url: &str) -> String {
     let done = on_page(browser, target, "Page.navigate", json!({ "url": url })).await;
     done["errorText"].as_str().unwrap_or_default().to_owned()
 }
 
-async fn free_port() -> u16 {
+pub(super) async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }
@@ -148,7 +152,7 @@ async fn a_browser_reaches_by_its_gateway_all_that_it_reaches_without() {
     let place = Place::new();
     for binary in [CHROMIUM, HEADLESS_SHELL] {
         let browser = launch(&place, binary).await;
-        browser.lend(None);
+        browser.lend(Way::default());
         let target = first_page_of(&browser).await;
         for url in [
             format!("http://127.0.0.1:{port}/address"),
@@ -184,7 +188,7 @@ async fn an_idle_browser_has_no_way_out() {
     assert_ne!(navigate(&browser, &target, &url).await, "");
     assert!(site.heads.try_recv().is_err());
     // What failed before does not fail after.
-    browser.lend(None);
+    browser.lend(Way::default());
     assert_eq!(navigate(&browser, &target, &url).await, "");
     browser.close().await;
 }
@@ -194,7 +198,7 @@ async fn what_passes_is_counted_to_the_byte() {
     let site = Site::start(page).await;
     let place = Place::new();
     let browser = launch(&place, HEADLESS_SHELL).await;
-    let meter = browser.lend(None);
+    let meter = browser.lend(Way::default()).meter;
     let target = first_page_of(&browser).await;
     assert_eq!(navigate(&browser, &target, &format!("http://{}/", site.address)).await, "");
     let fetches =
@@ -329,13 +333,13 @@ async fn a_proxy_that_refuses_fails_the_connection_and_shows_no_page() {
 
 #[tokio::test]
 async fn a_proxy_that_is_not_there_or_is_a_gateway_fails_the_connection() {
-    let gateways = Gateways::default();
+    let gateways = Gateways::new(Policy::with_loopback());
     let (gateway, other) = (gateways.open().await.unwrap(), gateways.open().await.unwrap());
-    other.lend(None);
+    other.lend(Way::default());
     let ports = [free_port().await, gateway.port(), other.port()];
     for (port, scheme) in ports.iter().flat_map(|port| [(port, "http"), (port, "socks5")]) {
         let url = format!("{scheme}://localhost:{port}");
-        gateway.lend(Some(Upstream::new(&url, "", "").unwrap()));
+        gateway.lend(by(Some(Upstream::new(&url, "", "").unwrap())));
         let denied = dial(&gateway, "secure.example", 443).await.unwrap_err();
         assert!(matches!(denied, Denial::Refused(1)), "{denied:?}");
     }
@@ -355,7 +359,7 @@ async fn a_socks_proxy_hears_names_and_carries_everything() {
         meter.bytes() > 0 && meter.bytes() == site.bytes.load(SeqCst)
     })
     .await;
-    gateway.lend(Some(Upstream::new(&url, "me", "secret").unwrap()));
+    gateway.lend(by(Some(Upstream::new(&url, "me", "secret").unwrap())));
     let denied = dial(&gateway, "a.localhost", site.address.port()).await.unwrap_err();
     assert!(matches!(denied, Denial::Refused(1)), "{denied:?}");
     tokio::join!(gateway.close(), upstream.close());

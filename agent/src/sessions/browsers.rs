@@ -8,7 +8,7 @@ use super::{Lent, Source};
 use crate::{
     browser::{Browser, LaunchOptions, Pool},
     cdp::Mux,
-    gateway::{Meter, Upstream},
+    gateway::{Account, Way},
 };
 
 impl Source for Pool {
@@ -31,8 +31,8 @@ impl Lent for Browser {
         self.mux.clone()
     }
 
-    fn lend(&self, upstream: Option<Upstream>) -> Meter {
-        Browser::lend(self, upstream)
+    fn lend(&self, way: Way) -> Account {
+        Browser::lend(self, way)
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {

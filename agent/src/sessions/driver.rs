@@ -63,8 +63,8 @@ impl Driver {
         };
         let (ending, browser) = match launched {
             Ok(mut browser) => {
-                let meter = browser.lend(self.order.proxy.take());
-                self.entry.meter.get_or_init(|| meter);
+                let account = browser.lend(std::mem::take(&mut self.order.way));
+                self.entry.account.get_or_init(|| account);
                 let ending = match self.prepare(&browser.mux()).await {
                     Ok(()) => self.serve(&mut *browser).await,
                     Err(ending) => ending,

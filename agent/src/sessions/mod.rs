@@ -30,7 +30,7 @@ pub use self::registry::{Phase, Registry};
 use crate::{
     browser::LaunchOptions,
     cdp::{self, Mux},
-    gateway::{Meter, Upstream},
+    gateway::{Account, Way},
     storage_state::{self, StateError},
 };
 
@@ -45,8 +45,8 @@ pub(crate) struct Order {
     /// How long it outlives its last client.
     pub keep_alive: Duration,
     pub options: LaunchOptions,
-    /// Where its traffic goes; `None`: straight to the sites.
-    pub proxy: Option<Upstream>,
+    /// Where its traffic goes.
+    pub way: Way,
     /// What its browser has to start with.
     pub storage_state: StorageState,
     /// W3C trace context of the request that made it; empty: none.
@@ -121,8 +121,8 @@ pub(crate) trait Source: Send + Sync {
 /// A browser lent to one session.
 pub(crate) trait Lent: Send {
     fn mux(&self) -> Arc<Mux>;
-    /// Opens its way to the network, by a proxy or straight; before anything else.
-    fn lend(&self, upstream: Option<Upstream>) -> Meter;
+    /// Opens its way to the network, before anything else.
+    fn lend(&self, way: Way) -> Account;
     /// Waits until its process has ended. Cancel-safe.
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus>;
     /// Ends every process of it and removes its directory.

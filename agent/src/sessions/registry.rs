@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::{Ending, Order, Terms, Usage};
-use crate::{cdp::Mux, gateway::Meter};
+use crate::{
+    cdp::Mux,
+    gateway::{Account, Denials},
+};
 
 /// How many acknowledged sessions are remembered; the one with the nearest deadline goes first.
 const REMEMBERED: usize = 65_536;
@@ -57,7 +60,7 @@ pub(crate) struct Entry {
     /// Set by the session's task alone.
     pub phase: watch::Sender<Phase>,
     /// Set once, when its browser is lent.
-    pub meter: OnceLock<Meter>,
+    pub account: OnceLock<Account>,
     /// Set once, by whoever first wants the session to end.
     pub wish: watch::Sender<Option<Ending>>,
     /// Set once, when everything is gone.
@@ -70,7 +73,7 @@ impl Entry {
     fn new(order: &Order) -> Self {
         Self {
             phase: watch::Sender::new(Phase::Launching),
-            meter: OnceLock::new(),
+            account: OnceLock::new(),
             wish: watch::Sender::new(None),
             outcome: OnceLock::new(),
             terms: watch::Sender::new(order.terms),
@@ -96,7 +99,7 @@ impl Entry {
 
     /// What has gone through its browser and its browser's gateway.
     pub fn used(&self, mux: &Mux) -> Usage {
-        let egress_bytes = self.meter.get().map_or(0, Meter::bytes);
+        let egress_bytes = self.account.get().map_or(0, |account| account.meter.bytes());
         Usage { clients: mux.usage(), egress_bytes }
     }
 
@@ -214,6 +217,17 @@ impl Registry {
         self.open.iter().filter_map(|entry| Some((*entry.key(), entry.usage()?))).collect()
     }
 
+    /// What the browsers of all sessions were refused, if they have been lent.
+    pub(crate) fn denials(&self) -> Vec<(SessionId, Denials)> {
+        let of = |entry: &Entry| Some(entry.account.get()?.denials.clone());
+        self.open.iter().filter_map(|entry| Some((*entry.key(), of(&entry)?))).collect()
+    }
+
+    /// What the browser of one session was refused, if it has been lent.
+    pub(crate) fn denials_of(&self, id: SessionId) -> Option<Denials> {
+        Some(self.open.get(&id)?.account.get()?.denials.clone())
+    }
+
     /// Another deadline, or the keep-alive anew. What is not open here has no terms.
     pub(crate) fn adjust(&self, id: SessionId, terms: Terms) {
         if let Some(entry) = self.open.get(&id) {
@@ -230,7 +244,8 @@ impl Registry {
         let entry = self.open.get(&id)?;
         match &*entry.phase.borrow() {
             Phase::Running(mux) => {
-                let places = entry.meter.get().map(Meter::places).unwrap_or_default();
+                let places =
+                    entry.account.get().map(|account| account.meter.places()).unwrap_or_default();
                 Some((mux.clone(), places))
             }
             Phase::Launching | Phase::Over(_) => None,

@@ -23,7 +23,7 @@ use super::{Lent, Order, Source, StorageState, Terms};
 use crate::{
     browser::LaunchOptions,
     cdp::Mux,
-    gateway::{Meter, Upstream},
+    gateway::{Account, Way},
 };
 
 /// Launches fakes: one for each permit, and errors while `broken`.
@@ -105,8 +105,8 @@ impl Lent for Fake {
         self.mux.clone()
     }
 
-    fn lend(&self, _upstream: Option<Upstream>) -> Meter {
-        Meter::default()
+    fn lend(&self, _way: Way) -> Account {
+        Account::default()
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {
@@ -135,7 +135,7 @@ pub(crate) fn order() -> Order {
         terms: Terms { deadline: Instant::now() + Duration::from_secs(60), keepalives: 0 },
         keep_alive: Duration::from_secs(10),
         options: LaunchOptions { viewport: (1280, 720), user_agent: None },
-        proxy: None,
+        way: Way::default(),
         storage_state: StorageState::default(),
         traceparent: String::new(),
     }

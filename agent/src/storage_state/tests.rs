@@ -14,6 +14,7 @@ use crate::{
         Browser, LaunchOptions,
         testing::{CHROMIUM, HEADLESS_SHELL, Place},
     },
+    gateway::Way,
     sessions::testing::soon,
 };
 
@@ -94,11 +95,11 @@ async fn nothing_reaches_the_network() {
     let origins =
         [entry("http", "localhost"), entry("http", "127.0.0.1"), entry("https", "localhost")];
     let browser = launch(&place, CHROMIUM).await;
-    let meter = browser.lend(None);
+    let account = browser.lend(Way::default());
     apply(&browser.mux, json!({ "origins": origins }).to_string().as_bytes()).await.unwrap();
     let state = capture(&browser.mux, &[]).await.unwrap();
     assert_eq!(sorted(&state)["origins"].as_array().unwrap().len(), 3);
-    assert_eq!(meter.bytes(), 0, "not even the gateway is asked for anything");
+    assert_eq!(account.meter.bytes(), 0, "not even the gateway is asked for anything");
     browser.close().await;
     let came = listener.accept().map(|(_, from)| from);
     assert!(came.is_err(), "a connection from {came:?}");
