@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use axum::{extract::Path, response::Html, routing::get};
 use clap::{Args, builder::FalseyValueParser};
 use proto::{
+    egress::{Egress, RuleList},
     problem::{Problem, Slug, page},
     region::Region,
 };
@@ -84,6 +85,27 @@ pub struct Browsers {
     /// and goes on, strict does not start
     #[arg(long, env = "VENTUS_ISOLATION", value_name = "HOW", default_value = "best-effort")]
     pub isolation: Strictness,
+    /// What browsers may connect to that is no public address, such as 10.0.0.0/8:443,*.corp
+    ///
+    /// Hosts, addresses and blocks of addresses with commas between them, each perhaps with a
+    /// port or ports. A host is opened at whatever address its name servers say.
+    #[arg(
+        long,
+        env = "VENTUS_EGRESS_ALLOW",
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub egress_allow: RuleList,
+    /// What browsers may not connect to, whatever is allowed
+    #[arg(
+        long,
+        env = "VENTUS_EGRESS_DENY",
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub egress_deny: RuleList,
 }
 
 /// The flags about browsers, with what was left open filled in.
@@ -99,6 +121,8 @@ pub struct Chosen {
     pub no_sandbox: bool,
     /// Whether every layer of isolation must be there.
     pub isolation: Strictness,
+    /// What they may connect to besides public addresses, and what not even of those.
+    pub egress: Egress,
 }
 
 impl Browsers {
@@ -116,12 +140,15 @@ impl Browsers {
             )));
         }
         let browser = browser::find(self.browser.as_deref())?;
+        let egress =
+            Egress { allow: self.egress_allow.0.clone(), deny: self.egress_deny.0.clone() };
         Ok(Chosen {
             capacity,
             warm: self.warm,
             browser,
             no_sandbox: self.no_sandbox,
             isolation: self.isolation,
+            egress,
         })
     }
 }
@@ -142,6 +169,8 @@ pub struct Place {
     pub join_token: String,
     /// Where CDP clients reach it.
     pub data_plane_url: String,
+    /// Where this process listens: no browser may connect there.
+    pub own_ports: Vec<u16>,
 }
 
 /// Starts an agent that `stop` ends. Given up when a signal comes first.
@@ -163,6 +192,8 @@ pub async fn start(
         data_plane_url: place.data_plane_url,
         no_sandbox: chosen.no_sandbox,
         isolation: chosen.isolation,
+        egress: chosen.egress,
+        own_ports: place.own_ports,
     };
     tokio::select! {
         () = signal.cancelled() => bail!("stopped before it was ready"),
@@ -218,6 +249,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         hub_url: options.control_plane,
         join_token,
         data_plane_url,
+        own_ports: vec![listener.local_addr()?.port()],
     };
     let agent_stop = CancellationToken::new();
     let agent = start(&data, place, chosen, &stop_signal, &agent_stop).await?;

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use clap::Args;
+use proto::egress::{NotARule, Rule};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
@@ -43,7 +44,9 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let begun = Instant::now();
     let stop = on_signal()?;
-    let chosen = options.browsers.choose()?;
+    let mut chosen = options.browsers.choose()?;
+    // Whoever tries this on a machine of theirs has pages of their own there.
+    chosen.egress.allow.extend(loopback()?);
     let data = options.data_dir.open()?;
     let listener = listen::bind(options.listen).await?;
     let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
@@ -55,6 +58,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         hub_url: format!("http://{}", hub.local_addr()?),
         join_token: join_token.clone(),
         data_plane_url: listen::websocket(&base_url),
+        own_ports: vec![listener.local_addr()?.port(), hub.local_addr()?.port()],
     };
     let banner = banner(&options, &chosen, &base_url, &data);
 
@@ -98,12 +102,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     outcome.map(drop)
 }
 
+/// This machine, but for what it is to others.
+fn loopback() -> Result<[Rule; 2], NotARule> {
+    Ok(["127.0.0.0/8".parse()?, "::1".parse()?])
+}
+
 fn banner(options: &Options, chosen: &Chosen, base_url: &str, data: &DataDir) -> String {
     let mut lines = vec![
         format!("  API       {base_url}"),
         format!("  Docs      {base_url}/docs"),
         format!("  Region    {} · {}", options.store.region, sessions(chosen)),
         format!("  Browser   {}", chosen.browser.display()),
+        "  Egress    pages may connect to this machine; --egress-deny 127.0.0.0/8,::1 forbids it"
+            .to_owned(),
         format!("  Data      {} ({})", data.path().display(), options.store.database.kind()),
     ];
     if chosen.no_sandbox {

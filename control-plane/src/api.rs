@@ -58,6 +58,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(sessions::save_profile::handler))
         .routes(routes!(sessions::force_stop::handler))
         .routes(routes!(sessions::events::handler))
+        .routes(routes!(sessions::egress::handler))
         .routes(routes!(profiles::create::handler, profiles::list::handler))
         .routes(routes!(profiles::get::handler, profiles::change::patch, profiles::change::delete))
         .routes(routes!(profiles::get::storage_state))

@@ -73,6 +73,12 @@ PROXY = st.tuples(SCHEME, CREDENTIALS, LABEL, PORT).map("".join)
 schemathesis.openapi.format("proxy", PROXY)
 schemathesis.openapi.format("proxy-host", PROXY_HOST)
 
+HOSTS = st.sampled_from(
+    ["example.com", "*.example.com", "192.0.2.7", "10.0.0.0/8", "[fd00::/8]", "[::1]"]
+)
+RULE_PORT = st.sampled_from(["", ":443", ":8000-8999"])
+schemathesis.openapi.format("egress-rule", st.tuples(HOSTS, RULE_PORT).map("".join))
+
 
 @schemathesis.hook
 def before_call(context, case, kwargs):

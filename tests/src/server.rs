@@ -218,9 +218,9 @@ impl Server {
         Plan::new("control-plane")
     }
 
-    /// `ventus agent`.
+    /// `ventus agent`, whose browsers may visit the sites of tests.
     pub fn agent() -> Plan {
-        Plan::new("agent")
+        Plan::new("agent").env("VENTUS_EGRESS_ALLOW", "127.0.0.0/8,::1")
     }
 
     /// Its data directory.

@@ -84,6 +84,7 @@ pub(super) fn assign(session: &SessionRow, inputs: &Inputs) -> FromHub {
         }),
         storage_state: storage_state.map(|state| state.get().into()).unwrap_or_default(),
         keepalives: session.keepalives,
+        egress: session.egress.clone().map(Into::into),
     }))
 }
 

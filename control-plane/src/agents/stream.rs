@@ -10,7 +10,8 @@ use std::{
 
 use proto::{
     agent::{
-        Captured, Ended, FromAgent, Heartbeat, SessionReport, SessionUsage, from_agent::Message,
+        Captured, Denials, Ended, FromAgent, Heartbeat, SessionReport, SessionUsage,
+        from_agent::Message,
     },
     id::SessionId,
 };
@@ -50,6 +51,7 @@ enum Report {
     Ended(SessionId, Ended),
     Usage(Vec<SessionUsage>),
     Captured(Captured),
+    Denials(Denials),
 }
 
 impl Stream {
@@ -127,6 +129,11 @@ impl Stream {
             Message::Captured(captured) => {
                 if let Ok(id) = captured.session_id.parse() {
                     lanes.add(id, Report::Captured(captured)).await;
+                }
+            }
+            Message::Denials(denials) => {
+                if let Ok(id) = denials.session_id.parse() {
+                    lanes.add(id, Report::Denials(denials)).await;
                 }
             }
             Message::Hello(_) => {
@@ -238,6 +245,9 @@ async fn work_off(app: App, stream: Open, mut reports: mpsc::Receiver<Report>) {
             Report::Usage(usage) => sessions::usage(&app, stream.agent, &usage).await,
             Report::Captured(captured) => {
                 sessions::captures::captured(&app, stream.agent, captured).await
+            }
+            Report::Denials(denials) => {
+                sessions::denials::denied(&app, stream.agent, denials).await
             }
         };
         if let Err(error) = recorded {

@@ -2,6 +2,7 @@
 
 mod actions;
 mod captures;
+mod denials;
 mod inputs;
 
 use std::{net::SocketAddr, time::Duration};
@@ -169,6 +170,12 @@ impl Agent {
 
     fn say(&self, message: Said) {
         self.out.try_send(FromAgent { message: Some(message) }).unwrap();
+    }
+
+    /// Ends the agent's side, and waits until the hub has taken in all that was said.
+    async fn leave(mut self) {
+        drop(self.out);
+        while let Ok(Some(_)) = timeout(PATIENCE, self.inbound.message()).await.expect("no end") {}
     }
 
     fn running(&self, id: SessionId) {

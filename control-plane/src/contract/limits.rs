@@ -5,7 +5,8 @@
 //! between two clients `tests/it/deadlines.rs`; a connect token's end `tests/it/tokens.rs`;
 //! exactly as many requests as the rate allows, over replicas, `rate_limits/tests.rs`; at least
 //! one owner `members/tests.rs`; how long a create waits `sessions/tests/queue.rs`; the forms
-//! that a proxy or a storage state may have `sessions/proxy.rs` and `storage_state/tests.rs`.
+//! that a proxy, a rule of egress or a storage state may have `sessions/proxy.rs`, `proto/src/egress.rs`
+//! and `storage_state/tests.rs`.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -68,6 +69,9 @@ const NUMBERS: &[Row] = &[
     ("shortest key of a label", |w, n| w.label(&many("k", n), ""), [1, 0], [201, 422]),
     ("longest key of a label", |w, n| w.label(&many("k", n), ""), [63, 64], [201, 422]),
     ("longest value of a label", |w, n| w.label("k", &many("ü", n)), [256, 257], [201, 422]),
+    ("most entries of egress.allow", |w, n| egress(w, "allow", n, 1), [100, 101], [201, 422]),
+    ("most entries of egress.deny", |w, n| egress(w, "deny", n, 1), [100, 101], [201, 422]),
+    ("longest entry of egress", |w, n| egress(w, "allow", 1, n), [256, 257], [201, 422]),
     ("shortest Idempotency-Key", |w, n| w.app.create(&many("k", n)), [1, 0], [201, 400]),
     ("longest Idempotency-Key", |w, n| w.app.create(&many("k", n)), [255, 256], [201, 400]),
     ("shortest extend_seconds", World::extend, [1, 0], [200, 422]),
@@ -103,6 +107,13 @@ fn height(world: &World, pixels: i64) -> Call {
 
 fn user_agent(world: &World, characters: i64) -> Call {
     world.create(&json!({"user_agent": many("x", characters)}))
+}
+
+/// So many entries of so many bytes: names of many labels.
+fn egress(world: &World, list: &str, entries: i64, bytes: i64) -> Call {
+    let entry = many("x.", bytes / 2) + &many("x", bytes % 2);
+    let entries: Vec<_> = (0..entries).map(|_| entry.clone()).collect();
+    world.create(&json!({"egress": {list: entries}}))
 }
 
 /// A storage state of so many bytes.

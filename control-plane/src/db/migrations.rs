@@ -46,6 +46,7 @@ migrations! {
     26 "0026_sign_ins"
     30 "0030_rate_limits"
     40 "0040_agent_isolation"
+    41 "0041_egress"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

@@ -28,6 +28,7 @@ fn texts() -> [Vec<&'static str>; 3] {
             secrets::store::COMMON,
             sessions::idempotency::COMMON,
             sessions::captures::COMMON,
+            sessions::denials::COMMON,
             sessions::inputs::COMMON,
             sessions::store::COMMON,
             sign_in::store::COMMON,

@@ -15,6 +15,8 @@ pub mod captures;
 pub mod changes;
 mod connect_url;
 pub mod create;
+pub mod denials;
+pub mod egress;
 pub mod end;
 pub mod events;
 pub mod expire;
@@ -48,6 +50,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::storage_state::StorageState;
+use egress::Egress;
 use proxy::Upstream;
 pub use reports::{Lost, ended, lost, lost_in, started, usage};
 
@@ -76,6 +79,8 @@ pub struct NewSession {
     pub user_agent: Option<String>,
     /// Where its traffic goes instead of straight out.
     pub proxy: Option<Upstream>,
+    /// Where it may connect to, within what the server allows.
+    pub egress: Option<Egress>,
     /// Whose content its browser begins with.
     pub profile_id: Option<ProfileId>,
     /// What its browser begins with, over the profile.
@@ -116,6 +121,9 @@ pub struct SessionRow {
     pub user_agent: Option<String>,
     /// Without credentials.
     pub proxy_url: Option<String>,
+    pub egress: Option<Egress>,
+    /// Connections that its browser was refused.
+    pub egress_denied: u64,
     pub profile_id: Option<ProfileId>,
     /// Whether its launch needs [`inputs`].
     pub has_inputs: bool,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 use utoipa::ToSchema;
 
-use super::{Reason, SessionRow, Viewport, connect_url};
+use super::{Reason, SessionRow, Viewport, connect_url, egress::Egress};
 use crate::app::App;
 
 /// A browser lent to you, for a time.
@@ -45,6 +45,8 @@ pub struct Session {
     user_agent: Option<String>,
     /// The proxy, without its credentials.
     proxy: Option<Proxy>,
+    /// Where it may connect to, within what the server allows; null: no narrower than that.
+    egress: Option<Egress>,
     /// The profile that it began with.
     profile_id: Option<String>,
     /// Your own marks.
@@ -189,6 +191,7 @@ impl Session {
             viewport: row.viewport,
             user_agent: row.user_agent,
             proxy: row.proxy_url.map(|url| Proxy { url }),
+            egress: row.egress,
             profile_id: row.profile_id.map(|profile| profile.to_string()),
             labels: row.labels,
             recording: Recording { enabled: false },

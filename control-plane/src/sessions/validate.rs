@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use proto::{
     id::ProfileId,
@@ -13,7 +13,7 @@ use proto::{
 };
 use serde_json::Value;
 
-use super::{NewSession, Viewport, proxy, save_profile::Target, store::LONGEST_SECONDS};
+use super::{NewSession, Viewport, egress, proxy, save_profile::Target, store::LONGEST_SECONDS};
 use crate::{error::fault, profiles, storage_state};
 
 /// Bounds of a number, both included.
@@ -64,6 +64,7 @@ pub fn create(body: &Value, text: &[u8]) -> Result<Create, Problem> {
         viewport: viewport(&mut body),
         user_agent: user_agent(&mut body),
         proxy: proxy::take(&mut body),
+        egress: egress::take(&mut body),
         profile_id: profile_id(&mut body),
         storage_state: storage_state::take(&mut body, text),
         labels: labels(&mut body),
@@ -369,6 +370,33 @@ impl<'a, 'f> Object<'a, 'f> {
             read(&mut item);
             item.close();
         }
+    }
+
+    /// The texts of an array of at most `max`, all of which `read` must be able to read.
+    pub(crate) fn texts<E: Display>(
+        &mut self,
+        name: &str,
+        max: usize,
+        read: impl Fn(&str) -> Result<(), E>,
+    ) -> Vec<String> {
+        let rule = format!("must be an array of at most {max} strings");
+        let fits = |value: &Value| value.as_array().is_some_and(|items| items.len() <= max);
+        let items = self.checked(name, false, &rule, fits).and_then(Value::as_array);
+        let at = self.pointer(name);
+        let mut texts = Vec::new();
+        for (index, item) in items.into_iter().flatten().take(max).enumerate() {
+            let read = item.as_str().map(|text| read(text).map(|()| text.to_owned()));
+            let why = match read {
+                Some(Ok(text)) => {
+                    texts.push(text);
+                    continue;
+                }
+                Some(Err(why)) => why.to_string(),
+                None => "must be a string".to_owned(),
+            };
+            self.faults.invalid.push(fault(format!("{at}/{index}"), why));
+        }
+        texts
     }
 
     /// Whatever is left is not known.

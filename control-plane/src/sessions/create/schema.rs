@@ -35,6 +35,8 @@ pub struct CreateSession {
     user_agent: Option<String>,
     /// Where the browser's traffic goes instead of straight out.
     proxy: Option<CreateProxy>,
+    /// Narrows where the browser may connect to. What the server refuses stays refused.
+    egress: Option<CreateEgress>,
     /// A profile whose storage state the browser begins with.
     #[schema(example = "01KAW4D2T7R9V3X5Z8B6C1F4GH")]
     profile_id: Option<String>,
@@ -90,6 +92,27 @@ pub struct ProxyWithCredentials {
     #[schema(min_length = 1, max_length = 2048, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     password: Option<String>,
 }
+
+/// Where the browser may connect to. An entry is a host (`example.com`), all hosts below a
+/// name (`*.example.com`), an address or a block of them (`192.0.2.7`, `10.0.0.0/8`,
+/// `fd00::/8`), each perhaps with a port or ports (`example.com:443`, `10.0.0.0/8:8000-8999`,
+/// `[fd00::/8]:443`). Names count as the browser asks for them: to deny a host is not to deny
+/// its addresses. Behind a proxy names are the proxy's to resolve, and only names match them.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEgress {
+    /// Nothing but this, if there is anything in it; at most 100 entries of at most 256 bytes.
+    #[schema(max_items = 100, value_type = Option<Vec<EgressEntry>>)]
+    allow: Option<Vec<String>>,
+    /// Not this, whatever is allowed; likewise.
+    #[schema(max_items = 100, value_type = Option<Vec<EgressEntry>>)]
+    deny: Option<Vec<String>>,
+}
+
+/// Hosts and ports.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = "egress-rule", example = "*.example.com:443")]
+pub struct EgressEntry(String);
 
 /// Whether the session is to be recorded.
 #[derive(Deserialize, ToSchema)]

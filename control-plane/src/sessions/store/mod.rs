@@ -19,7 +19,7 @@ macro_rules! columns {
         "id, workspace_id, region, agent_id, status, reason_code, reason_message, \
          timeout_seconds, keep_alive_seconds, viewport_width, viewport_height, user_agent, \
          proxy_url, profile_id, has_inputs, keepalives, labels, traceparent, tried, slot_held, created_us, started_us, ended_us, expires_us, \
-         last_seen_us, cdp_messages, bytes_in, bytes_out, egress_bytes, \
+         last_seen_us, cdp_messages, bytes_in, bytes_out, egress_bytes, egress, egress_denied, \
          (SELECT data_plane_url FROM agents WHERE agents.id = sessions.agent_id) \
          AS data_plane_url"
     };
@@ -58,6 +58,8 @@ from_row!(SessionRow, |row| {
         },
         user_agent: row.try_get("user_agent")?,
         proxy_url: row.try_get("proxy_url")?,
+        egress: row.try_get::<Option<Json<_>>, _>("egress")?.map(|Json(egress)| egress),
+        egress_denied: unsigned(row.try_get("egress_denied")?)?,
         profile_id: parse_opt(profile_id.as_deref())?,
         has_inputs: row.try_get::<i64, _>("has_inputs")? == 1,
         keepalives: unsigned(row.try_get("keepalives")?)?,
@@ -81,9 +83,10 @@ from_row!(SessionRow, |row| {
 const INSERT: &str = concat!(
     "INSERT INTO sessions (id, workspace_id, region, agent_id, status, timeout_seconds, \
      keep_alive_seconds, viewport_width, viewport_height, user_agent, labels, traceparent, \
-     slot_held, created_us, expires_us, proxy_url, profile_id, has_inputs) \
+     slot_held, created_us, expires_us, proxy_url, profile_id, has_inputs, \
+     egress) \
      VALUES ($1, $2, $3, $4, 'PROVISIONING', $5, $6, $7, $8, $9, $10, $11, 1, $12, $13, $14, \
-     $15, $16) RETURNING ",
+     $15, $16, $17) RETURNING ",
     columns!()
 );
 const INSERT_EVENTS: &str = "INSERT INTO session_events (session_id, seq, status, at_us) \
@@ -129,6 +132,7 @@ pub async fn insert(
             .bind(new.proxy.as_ref().map(|proxy| &proxy.url))
             .bind(new.profile_id.map(|profile| profile.to_string()))
             .bind(i64::from(new.has_inputs()))
+            .bind(new.egress.as_ref().map(Json))
             .fetch_one(db)
             .await
     })?;
@@ -360,6 +364,7 @@ pub(crate) const COMMON: &[&str] = &[
     closed::PURGE[2],
     closed::PURGE[3],
     closed::PURGE[4],
+    closed::PURGE[5],
 ];
 /// SQLite's half of the pairs.
 #[cfg(test)]

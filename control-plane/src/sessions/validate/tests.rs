@@ -21,7 +21,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(defaults.session.viewport, Viewport { width: 1280, height: 720 });
     let nulls = json!({
         "region": null, "runtime_kind": null, "timeout_seconds": null, "viewport": null,
-        "keep_alive_seconds": null, "user_agent": null, "proxy": null, "profile_id": null,
+        "keep_alive_seconds": null, "user_agent": null, "proxy": null, "egress": null, "profile_id": null,
         "storage_state": null, "labels": null, "recording": null,
     });
     assert_eq!(create(&nulls).unwrap(), defaults);
