@@ -114,7 +114,7 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, NotARule> {
         match text.len() {
             0 => return Err(NotARule::Empty),
-            ..=RULE_MAX => {}
+            1..=RULE_MAX => {}
             _ => return Err(NotARule::TooLong),
         }
         if text.contains("://") {

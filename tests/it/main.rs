@@ -10,6 +10,7 @@ mod crash;
 mod create;
 mod deadlines;
 mod halves;
+mod hostile;
 mod limits;
 mod proxy;
 mod raw;

@@ -41,6 +41,7 @@ pub struct Plan {
     listen: String,
     database: Option<String>,
     key: Option<String>,
+    hosts: Option<PathBuf>,
 }
 
 /// What the ready file says.
@@ -84,6 +85,7 @@ impl Plan {
             listen: "127.0.0.1:0".into(),
             database: None,
             key: None,
+            hosts: None,
         }
     }
 
@@ -110,6 +112,12 @@ impl Plan {
         self.env("VENTUS_DATABASE_URL", url)
     }
 
+    /// Gives it a file of its own instead of `/etc/hosts`. Only root can.
+    pub fn hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
+        self
+    }
+
     /// Uses this API key: another replica made it.
     pub fn key(mut self, key: Option<String>) -> Self {
         self.key = key;
@@ -134,7 +142,17 @@ impl Plan {
     /// When it cannot be run.
     pub fn spawn(&self) -> Child {
         let file = |path| File::options().create(true).append(true).open(path).expect("a log");
-        let mut command = Command::new(program());
+        let mut command = match &self.hosts {
+            None => Command::new(program()),
+            // In a file system of its own, and as the same process.
+            Some(hosts) => {
+                let mut command = Command::new("unshare");
+                let program_with = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+                command.args(["--mount", "--", "sh", "-c", program_with]);
+                command.arg(hosts).arg(program());
+                command
+            }
+        };
         command.arg(self.command).args(["--listen", &self.listen]).arg("--data-dir");
         command.arg(self.data()).arg("--ready-file").arg(self.ready_file());
         command.args(&self.arguments).envs(self.environment.iter().map(|(n, v)| (n, v)));

@@ -1,0 +1,3 @@
+//! Hostile clients and pages: real servers, real Chromium, real attacks.
+
+mod egress;
