@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     Config,
-    cdp::{CommandError, Mux},
+    cdp::{CommandError, Guard, Mux},
     gateway::{Gateways, Policy},
 };
 
@@ -242,11 +242,12 @@ impl Launcher {
                 return Err(self.spawn_error(error));
             }
         };
+        let guard = Guard::new(directory.path(), Box::new(no_context_proxy));
         let process = Process::new(child, directory, user, self.clearings.clone())
             .ok_or_else(|| LaunchError::Spawn(Errno::SRCH.into()))?;
         let mux = pipe::Receiver::from_owned_fd(answers)
             .and_then(|answers| Ok((answers, pipe::Sender::from_owned_fd(commands)?)))
-            .map(|(answers, commands)| Mux::start(answers, commands));
+            .map(|(answers, commands)| Mux::start(answers, commands, guard));
         Ok((process, mux))
     }
 
@@ -305,6 +306,11 @@ impl Launcher {
             }
         }
     }
+}
+
+/// Only the session has a proxy, by `proxy` in its request.
+fn no_context_proxy(_server: &str) -> Result<String, String> {
+    Err("contexts have no proxies of their own: name one when the session is created".to_owned())
 }
 
 /// The two pipes, (read end, write end) each; every end closes at exec.

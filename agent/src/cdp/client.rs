@@ -21,7 +21,7 @@ use super::{
     outbox::Outbox,
     pipe::{Outgoing, Tail},
     routes::{Key, Special},
-    scan::{Clean, Command, error_answer, scan},
+    scan::{Clean, error_answer, scan},
     usage::Counters,
     websocket::{Frame, Frames, Incoming},
 };
@@ -202,28 +202,32 @@ impl Seat {
             *root
         } else {
             match Key::read(command.session.as_bytes()) {
-                Some(key) if self.mux.routes().owns(&self.client, key) => {
-                    self.client.sent(command.id, key);
-                    key
-                }
+                Some(key) if self.mux.routes().owns(&self.client, key) => key,
                 _ => {
                     let text = "Session with given id not found.";
                     return answer(error_answer(Some(command.id), -32001, text));
                 }
             }
         };
+        let arguments = match self.mux.judge(&command) {
+            Ok(arguments) => arguments,
+            Err(refusal) => return answer(refusal.answer(command.id, &command.session)),
+        };
+        if !command.session.is_empty() {
+            self.client.sent(command.id, key);
+        }
         if let Some(special) = Special::of(&command.method, command.params) {
             self.mux.expect(key, command.id, special);
         }
-        let outgoing = match (command.session.is_empty(), command.names_session) {
-            (true, true) => Outgoing { body: unnamed(&command), tail: tail.clone() },
-            (true, false) => {
-                let end = command.end;
-                Outgoing { body: message.freeze().slice(..end), tail: tail.clone() }
-            }
-            (false, _) => {
-                let end = command.end;
-                Outgoing { body: message.freeze().slice(..=end), tail: Tail::Nul }
+        let outgoing = if arguments.is_some() || !command.plain {
+            let body = command.rewritten(arguments.as_ref()).into();
+            let named = (!command.session.is_empty()).then(|| Tail::session(&command.session));
+            Outgoing { body, tail: named.unwrap_or_else(|| tail.clone()) }
+        } else {
+            let end = command.end;
+            match command.session.as_ref() {
+                "" => Outgoing { body: message.freeze().slice(..end), tail: tail.clone() },
+                _ => Outgoing { body: message.freeze().slice(..=end), tail: Tail::Nul },
             }
         };
         if outgoing.fits() {
@@ -237,17 +241,6 @@ impl Seat {
     fn too_long(&self) {
         self.client.outbox.close(Some(CloseCode::Size), "message over the limit");
     }
-}
-
-/// The command without its empty `sessionId` and without its last brace.
-fn unnamed(command: &Command<'_>) -> Bytes {
-    let method = serde_json::Value::from(command.method.as_ref());
-    let mut body = format!("{{\"id\":{},\"method\":{method}", command.id).into_bytes();
-    if let Some(params) = command.params {
-        body.extend_from_slice(b",\"params\":");
-        body.extend_from_slice(params);
-    }
-    body.into()
 }
 
 /// Does what takes long for a long message in such a way that the thread's other tasks, also

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Serializer, Value, json, ser::PrettyFormatter};
 use tracing::error;
 
-use super::{CommandError, Mux, protocol::protocol};
+use super::{CommandError, Mux, guard::judge_page, protocol::protocol};
 
 /// One request's view of one browser.
 pub struct Discovery<'a> {
@@ -90,6 +90,7 @@ impl Discovery<'_> {
         // As Chrome: what is no URL opens an empty page.
         let url = url::Url::parse(&percent_decoded(query));
         let url = url.map_or_else(|_| "about:blank".to_owned(), String::from);
+        judge_page(&url).map_err(|refusal| Problem::new(Slug::Forbidden, refusal))?;
         let made = self.ask("Target.createTarget", json!({ "url": url })).await.map_err(failed)?;
         let asked = json!({ "targetId": made["targetId"] });
         let mut info = self.ask("Target.getTargetInfo", asked).await.map_err(failed)?;

@@ -1,4 +1,5 @@
-//! The agent's own page beside those of the clients, who must not notice it.
+//! The agent's own page beside those of the clients, who must not notice it, and sessions that
+//! clients are not to have.
 //!
 //! They would hear of it in `Target.*` events, be attached to it and perhaps hold it at its
 //! start, and find it in lists of targets. Chrome tells of a page while it carries out the
@@ -11,7 +12,7 @@
 //!
 //! What is held stays in order. It is what Chrome says while it makes one page.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
@@ -35,6 +36,10 @@ pub(super) struct Hidden {
     /// What was held and may go on.
     released: VecDeque<BytesMut>,
     page: Option<Page>,
+    /// Sessions that clients own without knowing, with the one that they came through.
+    dismissed: HashMap<Key, Key>,
+    /// Commands that end those: the client's session, and the number.
+    dismissals: HashSet<(Key, i32)>,
 }
 
 struct Page {
@@ -44,10 +49,6 @@ struct Page {
     left: usize,
     /// The agent's session on it, and who listens there.
     session: Option<(Key, mpsc::UnboundedSender<Bytes>)>,
-    /// Sessions on it that clients own without knowing.
-    dismissed: HashSet<Key>,
-    /// Commands that end those: the client's session, and the number.
-    dismissals: HashSet<(Key, i32)>,
     /// Room for one such page.
     _permit: OwnedSemaphorePermit,
 }
@@ -105,6 +106,16 @@ impl TargetNews {
         self.params.target_info.as_ref().map_or("", |info| &info.url)
     }
 
+    /// The scheme of that URL: the rest of it is nobody's business.
+    pub fn scheme(&self) -> &str {
+        self.url().split(':').next().unwrap_or_default()
+    }
+
+    /// What kind of target it is; empty when the event does not say.
+    pub fn kind(&self) -> &str {
+        self.params.target_info.as_ref().map_or("", |info| &info.r#type)
+    }
+
     fn session(&self) -> Option<Key> {
         Key::read(self.params.session_id.as_bytes())
     }
@@ -155,14 +166,7 @@ impl Hidden {
                 targets.extend(tab.take());
             }
         }
-        self.page = Some(Page {
-            left: targets.len(),
-            targets,
-            session: None,
-            dismissed: HashSet::new(),
-            dismissals: HashSet::new(),
-            _permit: permit,
-        });
+        self.page = Some(Page { left: targets.len(), targets, session: None, _permit: permit });
     }
 
     /// The agent's session on the page; what is said there goes to `events`.
@@ -196,7 +200,7 @@ impl Hidden {
 
     /// Whether there is anything to hide.
     pub fn is_there(&self) -> bool {
-        self.page.is_some()
+        self.page.is_some() || !self.dismissed.is_empty() || !self.dismissals.is_empty()
     }
 
     /// Whether this target is not shown.
@@ -229,23 +233,31 @@ impl Hidden {
         self.page = None;
     }
 
-    /// A command was sent through a client's session to end one on the page.
-    pub fn dismissed(&mut self, parent: Key, id: i32) {
-        if let Some(page) = &mut self.page {
-            page.dismissals.insert((parent, id));
-        }
+    /// A command was sent through a client's session to end one that it is not to have.
+    pub fn dismissed(&mut self, parent: Key, child: Key, id: i32) {
+        self.dismissed.insert(child, parent);
+        self.dismissals.insert((parent, id));
+    }
+
+    /// A client's session is gone: nothing more comes through it.
+    pub fn session_gone(&mut self, parent: Key) {
+        self.dismissed.retain(|_, of| *of != parent);
+        self.dismissals.retain(|(of, _)| *of != parent);
     }
 
     /// Decides about a message for the client that owns the session `key`.
     pub fn judge(&mut self, key: Key, message: &[u8]) -> Verdict {
-        let Some(page) = &mut self.page else { return Verdict::Show };
+        if !self.is_there() {
+            return Verdict::Show;
+        }
         if let Some(news) = TargetNews::read(message) {
-            return page.judge_news(&news);
+            return self.judge_news(&news);
         }
         let Some(id) = answered_id(message) else { return Verdict::Show };
-        if page.dismissals.remove(&(key, id)) {
+        if self.dismissals.remove(&(key, id)) {
             return Verdict::Hide;
         }
+        let Some(page) = &self.page else { return Verdict::Show };
         // The ids are unguessable: an answer that names one lists targets.
         if page.targets.iter().any(|id| memmem::find(message, id.as_bytes()).is_some())
             && let Some(instead) = page.without(id, message)
@@ -254,26 +266,28 @@ impl Hidden {
         }
         Verdict::Show
     }
-}
 
-impl Page {
     fn judge_news(&mut self, news: &TargetNews) -> Verdict {
         let session = news.session();
-        if self.targets.iter().any(|hidden| hidden == news.target()) {
+        if self.hides(news.target()) {
             return match session {
-                Some(child) if news.method == "Target.attachedToTarget" => {
-                    self.dismissed.insert(child);
-                    Verdict::Dismiss(child)
-                }
+                Some(child) if news.method == "Target.attachedToTarget" => Verdict::Dismiss(child),
                 _ => Verdict::Hide,
             };
         }
         match session {
-            Some(child) if self.dismissed.contains(&child) => Verdict::Hide,
+            Some(child) if self.dismissed.contains_key(&child) => {
+                if news.method == "Target.detachedFromTarget" {
+                    self.dismissed.remove(&child);
+                }
+                Verdict::Hide
+            }
             _ => Verdict::Show,
         }
     }
+}
 
+impl Page {
     /// The answer to `Target.getTargets` without what is hidden; the rest as Chrome wrote it.
     fn without(&self, id: i32, message: &[u8]) -> Option<BytesMut> {
         #[derive(Deserialize)]

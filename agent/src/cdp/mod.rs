@@ -1,8 +1,10 @@
 //! CDP between clients and one browser: see [`mux`] for how it works.
 
+mod barred;
 mod client;
 pub mod discovery;
 mod gather;
+mod guard;
 mod hidden;
 pub mod mux;
 mod outbox;
@@ -18,6 +20,7 @@ mod visited;
 mod websocket;
 
 pub use client::Seat;
+pub use guard::{ContextProxy, Guard};
 pub use mux::{Endpoint, JoinError, Mux};
 pub use own::CommandError;
 pub(crate) use own_page::{Commands, OwnPage};

@@ -24,17 +24,20 @@ use std::{
 use bytes::BytesMut;
 use memchr::memchr;
 use proto::session::EndReason;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    barred,
     client::{Client, Seat},
-    hidden::{Hidden, Verdict},
+    guard::{Guard, Refusal},
+    hidden::{Hidden, TargetNews, Verdict},
     own::{CommandError, Own},
     pipe::ToChrome,
     routes::{Address, Key, Routes, Special},
+    scan::Command,
     tail::{TargetEvent, answered_id, session_at_tail, strip_session, target_event},
     usage::{Counters, Usage},
     websocket::Frame,
@@ -88,15 +91,22 @@ pub struct Mux {
     pub(super) closed: CancellationToken,
     closed_by_client: AtomicBool,
     counters: Arc<Counters>,
+    guard: Guard,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether an event tells of a target that is none for clients.
+fn is_barred(event: &[u8]) -> bool {
+    TargetNews::read(event).is_some_and(|news| barred::is_barred(news.kind(), news.url()))
+}
+
 impl Mux {
-    /// Takes over both ends of a browser's pipe. The tasks that serve it end with it.
-    pub fn start(from_chrome: pipe::Receiver, to_chrome: pipe::Sender) -> Arc<Self> {
+    /// Takes over both ends of a browser's pipe. The tasks that serve it end with it. The
+    /// guard judges what clients send.
+    pub fn start(from_chrome: pipe::Receiver, to_chrome: pipe::Sender, guard: Guard) -> Arc<Self> {
         let mux = Arc::new(Self {
             to_chrome: ToChrome::new(to_chrome),
             routes: Mutex::default(),
@@ -106,6 +116,7 @@ impl Mux {
             closed: CancellationToken::new(),
             closed_by_client: AtomicBool::new(false),
             counters: Arc::default(),
+            guard,
         });
         tokio::spawn(mux.clone().serve(from_chrome));
         mux
@@ -192,6 +203,9 @@ impl Mux {
         let seat = Seat { mux: self.clone(), client: client.clone() };
         let (method, params) = match endpoint {
             Endpoint::Browser => ("Target.attachToBrowserTarget", json!({})),
+            Endpoint::Page(target) if self.routes().barred.holds(target) => {
+                return Err(JoinError::NoTarget(target.clone()));
+            }
             Endpoint::Page(target) => {
                 ("Target.attachToTarget", json!({ "targetId": target, "flatten": true }))
             }
@@ -229,6 +243,15 @@ impl Mux {
             self.closed_by_client.store(true, Relaxed);
         }
         self.routes().expect(key, id, special);
+    }
+
+    /// Whether a client may have this carried out, and with which arguments if not its own.
+    pub(super) fn judge(
+        &self,
+        command: &Command<'_>,
+    ) -> Result<Option<Map<String, Value>>, Refusal> {
+        let is_barred = |target: &str| self.routes().barred.holds(target);
+        self.guard.judge(&command.method, command.params, &is_barred)
     }
 
     /// The way to Chrome.
@@ -299,6 +322,10 @@ impl Mux {
         }
         if let Some(event) = target_event(message) {
             match event {
+                TargetEvent::Attached(child) if is_barred(message) => {
+                    self.dismiss(routes, key, child);
+                    return None;
+                }
                 TargetEvent::Attached(child) => routes.attached(key, child),
                 TargetEvent::Detached(child) => {
                     routes.remove(child);

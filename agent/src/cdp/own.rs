@@ -17,7 +17,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time,
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     client::Client,
@@ -207,17 +207,17 @@ impl Mux {
         self.tell_only(None, "Target.detachFromTarget", &json!({ "sessionId": key.to_string() }));
     }
 
-    /// Closes a page of the agent's own.
+    /// Closes a page.
     pub(super) fn close_target(&self, target: &str) {
         self.tell_only(None, "Target.closeTarget", &json!({ "targetId": target }));
     }
 
-    /// Ends a session on the agent's page that a client has got without asking for it.
+    /// Ends a session that a client has got without asking for it and is not to have.
     /// Chrome does not wait for it any more, then.
     pub(super) fn dismiss(&self, routes: &mut Routes, parent: Key, child: Key) {
         let params = json!({ "sessionId": child.to_string() });
         let id = self.tell_only(Some(parent), "Target.detachFromTarget", &params);
-        routes.hidden.dismissed(parent, id);
+        routes.hidden.dismissed(parent, child, id);
     }
 
     /// A message of the root session, which is the agent's own.
@@ -292,15 +292,18 @@ impl Mux {
         }
     }
 
-    /// Keeps in mind where pages are, and when the agent's own is gone.
+    /// Keeps in mind where pages are, closes those that are not of the web, and notices when
+    /// the agent's own is gone.
     fn heard(&self, routes: &mut Routes, news: &TargetNews) {
         let hidden = &mut routes.hidden;
-        if news.method == "Target.targetDestroyed" {
-            if hidden.destroyed(news.target()) {
-                self.post(None, "Browser.getVersion", &json!({}), Pending::Forget);
-            }
+        if news.method == "Target.targetDestroyed" && hidden.destroyed(news.target()) {
+            self.post(None, "Browser.getVersion", &json!({}), Pending::Forget);
         } else if !hidden.hides(news.target()) {
             routes.visited.note(news.url());
+            if routes.barred.heard(news) {
+                info!(scheme = news.scheme(), "a page that is not of the web was closed");
+                self.close_target(news.target());
+            }
         }
     }
 

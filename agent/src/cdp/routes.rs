@@ -12,7 +12,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{client::Client, hidden::Hidden, visited::Visited};
+use super::{barred::Barred, client::Client, hidden::Hidden, visited::Visited};
 
 /// A CDP session's id: 32 hexadecimal digits, as Chrome writes its unguessable tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,6 +98,8 @@ pub(super) struct Routes {
     special: HashMap<(Key, i32), Special>,
     /// The agent's own page, which no client sees.
     pub hidden: Hidden,
+    /// Targets that are none for clients.
+    pub barred: Barred,
     /// Where pages have been.
     pub visited: Visited,
 }
@@ -155,6 +157,7 @@ impl Routes {
             parent.children.remove(&key);
         }
         self.special.retain(|(of, _), _| *of != key);
+        self.hidden.session_gone(key);
         for child in &session.children {
             self.remove(*child);
         }

@@ -2,6 +2,7 @@
 
 use std::{
     os::unix::process::ExitStatusExt,
+    path::Path,
     process::ExitStatus,
     sync::{
         Arc,
@@ -22,7 +23,7 @@ use tokio::{
 use super::{Lent, Order, Source, StorageState, Terms};
 use crate::{
     browser::LaunchOptions,
-    cdp::Mux,
+    cdp::{Guard, Mux},
     gateway::{Account, Way},
 };
 
@@ -70,12 +71,16 @@ impl Source for Fakes {
             let (to_chrome, commands) = pipe::pipe().expect("a pipe");
             let (answers, from_chrome) = pipe::pipe().expect("a pipe");
             tokio::spawn(answer(commands, answers));
-            let mux = Mux::start(from_chrome, to_chrome);
+            let mux = Mux::start(from_chrome, to_chrome, guard());
             let (killed, open) = (self.killed.subscribe(), self.open.clone());
             Ok(Box::new(Fake { mux, killed, open }) as Box<dyn Lent>)
         }
         .boxed()
     }
+}
+
+fn guard() -> Guard {
+    Guard::new(Path::new("/nonexistent"), Box::new(|_| Err("no network".to_owned())))
 }
 
 /// Answers every command with an empty result, until the pipe closes.

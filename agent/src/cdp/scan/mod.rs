@@ -14,6 +14,8 @@ mod tests;
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use serde_json::{Map, Value};
+
 use self::json::{Kind, Scanner, Top, string};
 use super::pipe::MESSAGE_MAX as LONGEST;
 
@@ -30,11 +32,27 @@ pub struct Command<'a> {
     pub session: Cow<'a, str>,
     /// Where the message's closing brace stands.
     pub end: usize,
-    /// Whether the message has a member `sessionId`, even an empty one.
-    pub names_session: bool,
+    /// Whether it is written so that nobody can read another method in it: every member once
+    /// and without escapes, the method before the arguments. Chrome refuses a second method.
+    pub plain: bool,
     /// The message written without raw NUL characters, if it has any: none must reach the
     /// pipe, where they separate messages.
     pub clean: Option<Clean>,
+}
+
+impl Command<'_> {
+    /// The command in a plain form, with these arguments or else its own, up to where its
+    /// session and the closing brace belong.
+    pub fn rewritten(&self, arguments: Option<&Map<String, Value>>) -> Vec<u8> {
+        let method = Value::from(self.method.as_ref());
+        let mut text = format!("{{\"id\":{},\"method\":{method}", self.id).into_bytes();
+        let arguments = arguments.and_then(|arguments| serde_json::to_vec(arguments).ok());
+        if let Some(arguments) = arguments.as_deref().or(self.params) {
+            text.extend_from_slice(b",\"params\":");
+            text.extend_from_slice(arguments);
+        }
+        text
+    }
 }
 
 /// What means the same as a message with raw NUL characters.
@@ -99,7 +117,7 @@ pub fn scan(message: &[u8]) -> Result<Command<'_>, Refusal> {
 
 /// Judges the members of a message as Chrome does: in their order, up to the first fault.
 fn command<'a>(message: &'a [u8], top: &Top, clean: Option<Clean>) -> Result<Command<'a>, Refusal> {
-    let (mut id, mut params_seen, mut names_session) = (None, false, false);
+    let (mut id, mut params_seen, mut plain) = (None, false, true);
     let (mut method, mut session) = (Cow::Borrowed(""), Cow::Borrowed(""));
     let mut params = None;
     let duplicate = |id, member| Refusal {
@@ -110,6 +128,7 @@ fn command<'a>(message: &'a [u8], top: &Top, clean: Option<Clean>) -> Result<Com
     for (index, member) in top.members.iter().flatten().enumerate() {
         let key = string(&message[member.key.clone()]);
         let value = &message[member.value.clone()];
+        plain &= matches!(key, Cow::Borrowed(_));
         match key.as_ref() {
             _ if !key.is_ascii() => {
                 let message = cbor::fault("invalid map key", message, top, index).into();
@@ -122,7 +141,12 @@ fn command<'a>(message: &'a [u8], top: &Top, clean: Option<Clean>) -> Result<Com
             },
             "method" if !method.is_empty() => return Err(duplicate(id, index)),
             "method" => match member.kind {
-                Kind::String if string(value).is_ascii() => method = string(value),
+                Kind::String if string(value).is_ascii() => {
+                    method = string(value);
+                    // An empty one may be followed by another.
+                    let once = matches!(method, Cow::Borrowed(name) if !name.is_empty());
+                    plain &= once && !params_seen;
+                }
                 _ => return Err(Refusal::invalid(id, MUST_HAVE_METHOD)),
             },
             "params" if params_seen => return Err(duplicate(id, index)),
@@ -138,7 +162,7 @@ fn command<'a>(message: &'a [u8], top: &Top, clean: Option<Clean>) -> Result<Com
             "sessionId" => match member.kind {
                 Kind::String if string(value).is_ascii() => {
                     session = string(value);
-                    names_session = true;
+                    plain &= matches!(session, Cow::Borrowed(id) if !id.is_empty());
                 }
                 _ => return Err(Refusal::invalid(id, MAY_HAVE_SESSION)),
             },
@@ -149,7 +173,7 @@ fn command<'a>(message: &'a [u8], top: &Top, clean: Option<Clean>) -> Result<Com
     if method.is_empty() {
         return Err(Refusal::invalid(Some(id), MUST_HAVE_METHOD));
     }
-    Ok(Command { id, method, params, session, end: top.end, names_session, clean })
+    Ok(Command { id, method, params, session, end: top.end, plain, clean })
 }
 
 const MUST_HAVE_ID: &str = "Message must have integer 'id' property";
