@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     Config,
-    cdp::{CommandError, Guard, Mux},
+    cdp::{CommandError, ContextProxy, Guard, Mux},
     gateway::{Gateways, Policy},
 };
 
@@ -309,7 +309,7 @@ impl Launcher {
 }
 
 /// Only the session has a proxy, by `proxy` in its request.
-fn no_context_proxy(_server: &str) -> Result<String, String> {
+fn no_context_proxy(_server: &str) -> Result<ContextProxy, String> {
     Err("contexts have no proxies of their own: name one when the session is created".to_owned())
 }
 

@@ -209,8 +209,8 @@ impl Seat {
                 }
             }
         };
-        let arguments = match self.mux.judge(&command) {
-            Ok(arguments) => arguments,
+        let judged = match self.mux.judge(&command) {
+            Ok(judged) => judged,
             Err(refusal) => return answer(refusal.answer(command.id, &command.session)),
         };
         if !command.session.is_empty() {
@@ -219,8 +219,11 @@ impl Seat {
         if let Some(special) = Special::of(&command.method, command.params) {
             self.mux.expect(key, command.id, special);
         }
-        let outgoing = if arguments.is_some() || !command.plain {
-            let body = command.rewritten(arguments.as_ref()).into();
+        if let Some(proxy) = judged.proxy {
+            self.mux.routes().contexts.asked(key, command.id, proxy);
+        }
+        let outgoing = if judged.arguments.is_some() || !command.plain {
+            let body = command.rewritten(judged.arguments.as_ref()).into();
             let named = (!command.session.is_empty()).then(|| Tail::session(&command.session));
             Outgoing { body, tail: named.unwrap_or_else(|| tail.clone()) }
         } else {

@@ -2,6 +2,7 @@
 
 mod barred;
 mod client;
+mod contexts;
 pub mod discovery;
 mod gather;
 mod guard;
@@ -20,7 +21,7 @@ mod visited;
 mod websocket;
 
 pub use client::Seat;
-pub use guard::{ContextProxy, Guard};
+pub use guard::{ContextProxies, ContextProxy, Guard};
 pub use mux::{Endpoint, JoinError, Mux};
 pub use own::CommandError;
 pub(crate) use own_page::{Commands, OwnPage};

@@ -24,7 +24,7 @@ use std::{
 use bytes::BytesMut;
 use memchr::memchr;
 use proto::session::EndReason;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     barred,
     client::{Client, Seat},
-    guard::{Guard, Refusal},
+    guard::{Guard, Judged, Refusal},
     hidden::{Hidden, TargetNews, Verdict},
     own::{CommandError, Own},
     pipe::ToChrome,
@@ -231,6 +231,7 @@ impl Mux {
         };
         if let Some(root) = root {
             self.detach(root);
+            self.ask_for_contexts(&self.routes());
         }
     }
 
@@ -246,10 +247,7 @@ impl Mux {
     }
 
     /// Whether a client may have this carried out, and with which arguments if not its own.
-    pub(super) fn judge(
-        &self,
-        command: &Command<'_>,
-    ) -> Result<Option<Map<String, Value>>, Refusal> {
+    pub(super) fn judge(&self, command: &Command<'_>) -> Result<Judged, Refusal> {
         let is_barred = |target: &str| self.routes().barred.holds(target);
         self.guard.judge(&command.method, command.params, &is_barred)
     }
@@ -331,11 +329,15 @@ impl Mux {
                     routes.remove(child);
                 }
             }
-        } else if routes.expects_any()
+        } else if (routes.expects_any() || routes.contexts.expects_any())
             && let Some(id) = answered_id(message)
-            && let Some((Special::Close, false)) = routes.answered(key, id, message)
         {
-            self.closed_by_client.store(false, Relaxed);
+            routes.contexts.answered(key, id, message);
+            match routes.answered(key, id, message) {
+                Some((Special::Close, false)) => self.closed_by_client.store(false, Relaxed),
+                Some((Special::Dispose, true)) => self.ask_for_contexts(routes),
+                _ => {}
+            }
         }
         if is_connection {
             strip_session(message);

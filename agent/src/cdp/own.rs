@@ -68,6 +68,8 @@ pub(super) enum Pending {
     Page(OwnedSemaphorePermit, Answered),
     /// With its answer nothing of the agent's page can follow.
     Forget,
+    /// Its answer tells which contexts there are.
+    Contexts,
 }
 
 /// Own commands in flight, by their session (none: the root session) and their number.
@@ -207,6 +209,13 @@ impl Mux {
         self.tell_only(None, "Target.detachFromTarget", &json!({ "sessionId": key.to_string() }));
     }
 
+    /// Contexts may be gone, and their proxies with them: Chrome does not tell.
+    pub(super) fn ask_for_contexts(&self, routes: &Routes) {
+        if routes.contexts.any() {
+            self.post(None, "Target.getBrowserContexts", &json!({}), Pending::Contexts);
+        }
+    }
+
     /// Closes a page.
     pub(super) fn close_target(&self, target: &str) {
         self.tell_only(None, "Target.closeTarget", &json!({ "targetId": target }));
@@ -262,6 +271,12 @@ impl Mux {
             }
             Pending::Hold => return routes.hidden.hold_from_now(),
             Pending::Forget => return routes.hidden.forget(),
+            Pending::Contexts => {
+                if let Ok(result) = &outcome {
+                    routes.contexts.there_are(result);
+                }
+                return;
+            }
             Pending::Page(permit, sender) => {
                 let target = outcome.as_ref().ok().and_then(|result| result["targetId"].as_str());
                 let Some(target) = target.map(str::to_owned) else {

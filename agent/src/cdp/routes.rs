@@ -12,7 +12,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{barred::Barred, client::Client, hidden::Hidden, visited::Visited};
+use super::{barred::Barred, client::Client, contexts::Contexts, hidden::Hidden, visited::Visited};
 
 /// A CDP session's id: 32 hexadecimal digits, as Chrome writes its unguessable tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,13 +58,14 @@ pub(super) struct Session {
     legacy_auto_attach: bool,
 }
 
-/// A command whose answer changes who owns what.
+/// A command whose answer changes who owns what, or what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Special {
     Attach { flat: bool },
     Detach(Key),
     AutoAttach { legacy: bool },
     Close,
+    Dispose,
 }
 
 impl Special {
@@ -85,6 +86,7 @@ impl Special {
             "Target.detachFromTarget" => Key::read(read().session_id.as_bytes()).map(Self::Detach),
             "Target.setAutoAttach" => Some(Self::AutoAttach { legacy: !read().flatten }),
             "Browser.close" => Some(Self::Close),
+            "Target.disposeBrowserContext" => Some(Self::Dispose),
             _ => None,
         }
     }
@@ -100,6 +102,8 @@ pub(super) struct Routes {
     pub hidden: Hidden,
     /// Targets that are none for clients.
     pub barred: Barred,
+    /// What contexts with a proxy hold.
+    pub contexts: Contexts,
     /// Where pages have been.
     pub visited: Visited,
 }
@@ -158,6 +162,7 @@ impl Routes {
         }
         self.special.retain(|(of, _), _| *of != key);
         self.hidden.session_gone(key);
+        self.contexts.session_gone(key);
         for child in &session.children {
             self.remove(*child);
         }

@@ -1,7 +1,7 @@
 // Pages, discovery, WebSocket frames, and the end of a browser.
 import WebSocket from 'ws';
 import { Names, Raw, beside, http } from '../cdp.mjs';
-import { pageUrl, told, withClients } from './tools.mjs';
+import { pageUrl, told, unknown, withClients } from './tools.mjs';
 
 /** The DevTools frontend is on another host, and cannot come back here with a token. */
 const keys = body => Object.keys(body).filter(key => key !== 'devtoolsFrontendUrl');
@@ -24,7 +24,7 @@ export default {
         ['Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: true }],
       ]) {
         const answer = await a.call(method, params);
-        answers.push([method, answer.error ?? 'ok', Object.keys(JSON.parse(a.transcript[answer.at]))]);
+        answers.push([method, unknown(JSON.stringify(answer.error ?? 'ok')), Object.keys(JSON.parse(a.transcript[answer.at]))]);
       }
       const own = await a.ask('Target.getTargetInfo');
       // a session attached through a page endpoint is flat there

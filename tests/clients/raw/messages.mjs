@@ -111,11 +111,11 @@ export default {
       seen.mixed = told(raw.transcript.slice(from).filter(t => t.startsWith('{"id":5,')));
 
       from = raw.transcript.length;
-      for (let n = 0; n < 3; n++) raw.send('{"id":6,"method":"SystemInfo.getProcessInfo"}');
+      for (let n = 0; n < 3; n++) raw.send('{"id":6,"method":"Storage.getCookies"}');
       await raw.until(() => raw.transcript.slice(from).filter(t => t.startsWith('{"id":6,')).length === 3, 'three answers');
       const nested = (await raw.ask('Target.attachToBrowserTarget')).sessionId;
       from = raw.transcript.length;
-      for (let n = 0; n < 3; n++) raw.send(JSON.stringify({ id: 6, method: 'SystemInfo.getProcessInfo', sessionId: nested }));
+      for (let n = 0; n < 3; n++) raw.send(JSON.stringify({ id: 6, method: 'Storage.getCookies', sessionId: nested }));
       await raw.until(() => raw.transcript.slice(from).filter(t => t.startsWith('{"id":6,')).length === 3, 'three answers');
       seen.browser = 'all answered';
 

@@ -6,10 +6,19 @@ export const WAITING = { autoAttach: true, waitForDebuggerOnStart: true, flatten
 export const fence = (id, extra = {}) => JSON.stringify({ id, method: 'Target.setDiscoverTargets', params: QUIET, ...extra });
 export const pageUrl = (endpoint, target) => beside(endpoint, `devtools/page/${target}`).href;
 
+/**
+ * What Chrome and the guard say of a method that neither knows: the guard does not pass on what
+ * nobody has reviewed, so it cannot leave the answer to Chrome.
+ */
+export const unknown = text =>
+  text
+    .replace(/"code":-32601,"message":"'(?:[^"\\]|\\.)*' wasn't found"/, '"unknown method"')
+    .replace(/"code":-32000,"message":"refused by policy: unreviewed: [^"]*"/, '"unknown method"');
+
 /** A message as it came, shortened, with its ids named. */
 export function told(messages, names = new Names()) {
   return messages.map(text => {
-    let named = names.text(String(text)).replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, id => names.name('uuid', id));
+    let named = unknown(names.text(String(text))).replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, id => names.name('uuid', id));
     // whether a new page has its title yet is a race inside Chrome
     named = named.replaceAll('"title":"about:blank"', '"title":""');
     return named.length > 600 ? `${named.slice(0, 300)}…${named.length}` : named;

@@ -1,3 +1,4 @@
 //! Hostile clients and pages: real servers, real Chromium, real attacks.
 
 mod egress;
+mod guard;

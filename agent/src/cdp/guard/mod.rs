@@ -28,9 +28,26 @@ use super::scan::scan;
 /// Deepest nesting of messages inside messages; clients use one level.
 const NESTING_MAX: u32 = 4;
 
-/// Finds the way through the session's gateway to a proxy that a client names for a context:
-/// what to give Chrome as its `proxyServer`, or why that proxy is not used.
-pub type ContextProxy = Box<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
+/// Finds the way through the session's gateway to a proxy that a client names for a context, or
+/// why that proxy is not used.
+pub type ContextProxies = Box<dyn Fn(&str) -> Result<ContextProxy, String> + Send + Sync>;
+
+/// A way to a client's proxy.
+pub struct ContextProxy {
+    /// What Chrome is told as `proxyServer`.
+    pub server: String,
+    /// Dropped, it ends the way.
+    pub held: Box<dyn Send>,
+}
+
+/// A command that may be carried out.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// With these arguments instead of its own.
+    pub arguments: Option<Object>,
+    /// What the context that it makes needs for as long as it is there.
+    pub proxy: Option<Box<dyn Send>>,
+}
 
 type Object = Map<String, Value>;
 
@@ -104,7 +121,7 @@ fn demand(holds: bool, rule: &Rule) -> Result<(), Refusal> {
 /// Judges the commands of one browser's clients.
 pub struct Guard {
     files: Files,
-    context_proxy: ContextProxy,
+    context_proxies: ContextProxies,
 }
 
 impl fmt::Debug for Guard {
@@ -115,18 +132,17 @@ impl fmt::Debug for Guard {
 
 impl Guard {
     /// For the browser whose own directory this is.
-    pub fn new(directory: &Path, context_proxy: ContextProxy) -> Self {
-        Self { files: Files::new(directory), context_proxy }
+    pub fn new(directory: &Path, context_proxies: ContextProxies) -> Self {
+        Self { files: Files::new(directory), context_proxies }
     }
 
-    /// Judges a command. `None`: it may go as it came. Otherwise its arguments are to be these.
-    /// `is_barred` knows the targets that clients may not attach to.
+    /// Judges a command. `is_barred` knows the targets that clients may not attach to.
     pub(super) fn judge(
         &self,
         method: &str,
         params: Option<&[u8]>,
         is_barred: &dyn Fn(&str) -> bool,
-    ) -> Result<Option<Object>, Refusal> {
+    ) -> Result<Judged, Refusal> {
         self.judge_at(0, method, params, is_barred)
     }
 
@@ -136,28 +152,30 @@ impl Guard {
         method: &str,
         params: Option<&[u8]>,
         is_barred: &dyn Fn(&str) -> bool,
-    ) -> Result<Option<Object>, Refusal> {
+    ) -> Result<Judged, Refusal> {
         let task = match table::class(method) {
-            Some(Class::Pass) => return Ok(None),
+            Some(Class::Pass) => return Ok(Judged::default()),
             Some(Class::Judge(task)) => task,
             Some(Class::Refuse(rule)) => return Err(Refusal::by(rule)),
             None => return Err(Refusal::by(&rules::UNREVIEWED)),
         };
         let arguments = strict::arguments(params);
         let mut arguments = arguments.ok_or_else(|| Refusal::by(&rules::ARGUMENTS))?;
+        let mut proxy = None;
         match task {
             Task::Open => self.open(depth, &mut arguments, is_barred)?,
             Task::Attach => {
                 let target = arguments.get("targetId").and_then(Value::as_str);
                 demand(!target.is_some_and(is_barred), &rules::TARGET)?;
             }
-            _ => self.carry_out(task, &mut arguments)?,
+            Task::Context => proxy = self.lead_context(&mut arguments)?,
+            _ => self.judge_alone(task, &mut arguments)?,
         }
-        Ok(Some(arguments))
+        Ok(Judged { arguments: Some(arguments), proxy })
     }
 
     /// Judges arguments by themselves, and changes what has to be.
-    fn carry_out(&self, task: Task, arguments: &mut Object) -> Result<(), Refusal> {
+    fn judge_alone(&self, task: Task, arguments: &mut Object) -> Result<(), Refusal> {
         match task {
             Task::Navigate | Task::CreateTarget | Task::Url => {
                 if task == Task::CreateTarget {
@@ -177,7 +195,6 @@ impl Guard {
                 self.lead_downloads(arguments);
                 Ok(())
             }
-            Task::Context => self.lead_context(arguments),
             Task::Metrics => demand(sizes::metrics(arguments), &rules::SIZE),
             Task::Screenshot => demand(sizes::screenshot(arguments), &rules::SIZE),
             Task::Pdf => demand(sizes::sheet(arguments), &rules::SIZE),
@@ -188,7 +205,7 @@ impl Guard {
                 let system = arguments.get("tracingBackend").is_some_and(|name| name == "system");
                 demand(!config && !system, &rules::TRACE)
             }
-            Task::Open | Task::Attach | Task::Follow => Ok(()),
+            Task::Open | Task::Attach | Task::Context | Task::Follow => Ok(()),
         }
     }
 
@@ -204,8 +221,8 @@ impl Guard {
         let command = scan(message.as_bytes()).map_err(|_| nested())?;
         demand(depth < NESTING_MAX && command.clean.is_none(), &rules::NESTED)?;
         let judged = self.judge_at(depth + 1, &command.method, command.params, is_barred)?;
-        if judged.is_some() || !command.plain {
-            let mut text = command.rewritten(judged.as_ref());
+        if judged.arguments.is_some() || !command.plain {
+            let mut text = command.rewritten(judged.arguments.as_ref());
             if !command.session.is_empty() {
                 let session = Value::from(command.session.as_ref()).to_string();
                 text.extend_from_slice(b",\"sessionId\":");
@@ -233,20 +250,21 @@ impl Guard {
     }
 
     /// A context goes to the network by the session's gateway, whatever proxy it has behind it.
-    fn lead_context(&self, arguments: &mut Object) -> Result<(), Refusal> {
+    fn lead_context(&self, arguments: &mut Object) -> Result<Option<Box<dyn Send>>, Refusal> {
         let origins = arguments.remove("originsWithUniversalNetworkAccess");
         let none = origins.is_none_or(|origins| origins.as_array().is_some_and(Vec::is_empty));
         demand(none, &rules::ORIGINS)?;
         // Hosts that go past the proxy would go past the gateway.
         arguments.remove("proxyBypassList");
-        let Some(Value::String(server)) = arguments.remove("proxyServer") else { return Ok(()) };
-        if !server.is_empty() {
-            let way = (self.context_proxy)(&server)
-                .map_err(|why| Refusal::because(&rules::PROXY, &why))?;
-            arguments.insert("proxyServer".into(), way.into());
-            arguments.insert("proxyBypassList".into(), "<-loopback>".into());
-        }
-        Ok(())
+        let server = match arguments.remove("proxyServer") {
+            Some(Value::String(server)) if !server.is_empty() => server,
+            _ => return Ok(None),
+        };
+        let way = (self.context_proxies)(&server);
+        let way = way.map_err(|why| Refusal::because(&rules::PROXY, &why))?;
+        arguments.insert("proxyServer".into(), way.server.into());
+        arguments.insert("proxyBypassList".into(), "<-loopback>".into());
+        Ok(Some(way.held))
     }
 }
 

@@ -13,7 +13,9 @@ fn guard_of(directory: &Path) -> Guard {
     Guard::new(
         directory,
         Box::new(|server| match server {
-            "http://proxy:1" => Ok("socks5://127.0.0.2:9".to_owned()),
+            "http://proxy:1" => {
+                Ok(ContextProxy { server: "socks5://127.0.0.2:9".to_owned(), held: Box::new(()) })
+            }
             _ => Err("no such proxy".to_owned()),
         }),
     )
@@ -26,7 +28,7 @@ fn guard() -> Guard {
 fn judge(method: &str, params: &Value) -> Result<Option<Value>, String> {
     let params = params.to_string();
     let judged = guard().judge(method, Some(params.as_bytes()), &|target| target == "BARRED");
-    judged.map(|arguments| arguments.map(Value::Object)).map_err(|refusal| refusal.0.into())
+    judged.map(|judged| judged.arguments.map(Value::Object)).map_err(|refusal| refusal.0.into())
 }
 
 /// The name of the rule that refuses it; empty when none does.
@@ -257,7 +259,7 @@ fn arguments_with_two_meanings_are_refused() {
         r#"{"url":"\ud800"}"#,
     ] {
         let refused =
-            guard().judge("Page.navigate", Some(params.as_bytes()), &|_| false).unwrap_err();
+            guard().judge("Page.navigate", Some(params.as_bytes()), &|_| false).err().unwrap();
         assert!(refused.0.starts_with("refused by policy: arguments"), "{params}");
     }
 }
@@ -275,7 +277,7 @@ fn a_refusal_is_an_answer_on_the_commands_own_session() {
 /// What goes to Chrome for a message on the connection's own session; `None`: nothing.
 fn sent(message: &[u8]) -> Option<Vec<u8>> {
     let command = scan(message).ok().filter(|command| command.clean.is_none())?;
-    let arguments = guard().judge(&command.method, command.params, &|_| false).ok()?;
+    let arguments = guard().judge(&command.method, command.params, &|_| false).ok()?.arguments;
     let mut text = if arguments.is_some() || !command.plain {
         command.rewritten(arguments.as_ref())
     } else {
