@@ -1,10 +1,9 @@
 //! What a client may not tell its browser, on a real connect URL. Where it matters, the same
 //! attack is made on Chrome's own port, where it works.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use harness::{Chrome, PATIENCE, Server, Site, cdp::Cdp, eventually, folder, process};
-use rustix::process::Signal;
+use harness::{Chrome, PATIENCE, Server, Site, cdp::Cdp, clients, folder};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -26,19 +25,29 @@ const SPELLINGS: [&str; 13] = [
 ];
 
 /// A command, and the whole answer.
-async fn answer(cdp: &mut Cdp, session: Option<&str>, method: &str, params: Value) -> Value {
+pub(super) async fn answer(
+    cdp: &mut Cdp,
+    session: Option<&str>,
+    method: &str,
+    params: Value,
+) -> Value {
     let (id, text) = cdp.command(session, method, params);
     cdp.send(text).await;
     serde_json::from_str(&cdp.answer(id).await).unwrap()
 }
 
 /// The rule that refuses a command; what Chrome answered when none does.
-async fn refused(cdp: &mut Cdp, session: Option<&str>, method: &str, params: Value) -> String {
+pub(super) async fn refused(
+    cdp: &mut Cdp,
+    session: Option<&str>,
+    method: &str,
+    params: Value,
+) -> String {
     let answer = answer(cdp, session, method, params).await;
     rule_of(&answer, session)
 }
 
-fn rule_of(answer: &Value, session: Option<&str>) -> String {
+pub(super) fn rule_of(answer: &Value, session: Option<&str>) -> String {
     let message = answer["error"]["message"].as_str().unwrap_or_default();
     let Some(rest) = message.strip_prefix("refused by policy: ") else { return answer.to_string() };
     assert_eq!(answer["error"]["code"], -32000);
@@ -300,7 +309,6 @@ async fn nothing_slips_past_by_how_it_is_written() {
         cdp.call(Some(&page), "Page.navigate", json!({ "url": "about:blank" })).await;
         cdp.until_titled(&page, "").await;
     }
-    // a binary frame ends the connection, and nothing is carried out
     cdp.close().await;
     server.api.release(session.id()).await;
     server.stop().await;
@@ -320,250 +328,12 @@ async fn eventually_error(cdp: &mut Cdp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_the_browser_itself_are_out_of_reach() {
+async fn libraries_are_told_what_is_refused_and_work_on() {
     let site = Site::start().await;
     let server = Server::up().capacity(1, 0).start().await;
     let session = server.api.create(json!({})).await;
-    let mut cdp = Cdp::connect(session.connect_url()).await;
-    let (_, page) = cdp.page("about:blank").await;
-    for url in [
-        "chrome://version",
-        "chrome:version",
-        "chrome://net-export",
-        "chrome://crash",
-        "chrome://newtab",
-        "chrome-untrusted://x",
-        "devtools://devtools/bundled/inspector.html",
-        "about:version",
-        "chrome-extension://x/y",
-        "view-source:about:blank",
-        "filesystem:http://x/",
-        "CHROME://settings",
-        " chrome://history",
-    ] {
-        assert_eq!(
-            refused(&mut cdp, Some(&page), "Page.navigate", json!({ "url": url })).await,
-            "url",
-            "{url}"
-        );
-        assert_eq!(
-            refused(&mut cdp, None, "Target.createTarget", json!({ "url": url })).await,
-            "url",
-            "{url}"
-        );
-    }
-    // neither does anyone get hold of the address bar's popup, by its id or by attaching to all
-    let targets = cdp.call(None, "Target.getTargets", json!({})).await;
-    let surface = targets["targetInfos"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|target| target["type"] == "browser_ui");
-    let surface =
-        surface.expect("a surface of the full browser")["targetId"].as_str().unwrap().to_owned();
-    let attach = json!({ "targetId": surface, "flatten": true });
-    assert_eq!(refused(&mut cdp, None, "Target.attachToTarget", attach).await, "target");
-    let to_all = json!({ "autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true, "filter": [{ "type": "tab", "exclude": true }, {}] });
-    let (id, all) = cdp.command(None, "Target.setAutoAttach", to_all);
-    cdp.send(all).await;
-    let mut attached = Vec::new();
-    let all = async {
-        loop {
-            let message = cdp.next().await.unwrap();
-            assert!(!message.contains("browser_ui") && !message.contains("chrome://"), "{message}");
-            if message.starts_with("{\"method\":\"Target.attachedToTarget\"") {
-                attached.push(message);
-            } else if message.starts_with(&format!("{{\"id\":{id},")) {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, all).await.expect("an answer");
-    assert!(!attached.is_empty(), "pages are attached to all the same");
-    let none = json!({ "autoAttach": false, "waitForDebuggerOnStart": false, "flatten": true });
-    cdp.call(None, "Target.setAutoAttach", none).await;
-    // keys of the full browser open such pages: they are closed at once
-    for (key, code, number, modifiers) in
-        [("j", "KeyJ", 74, 2), ("h", "KeyH", 72, 2), ("u", "KeyU", 85, 2), ("F12", "F12", 123, 0)]
-    {
-        let (target, page) = cdp.page(&format!("{}/second.html", site.url)).await;
-        cdp.until_titled(&page, "Second page").await;
-        cdp.call(Some(&page), "Page.bringToFront", json!({})).await;
-        cdp.call(None, "Target.setDiscoverTargets", json!({ "discover": true })).await;
-        let press = json!({
-            "type": "rawKeyDown", "key": key, "code": code, "windowsVirtualKeyCode": number,
-            "nativeVirtualKeyCode": number, "modifiers": modifiers,
-        });
-        let (_, press) = cdp.command(Some(&page), "Input.dispatchKeyEvent", press);
-        cdp.send(press).await;
-        let opened = target_at(&mut cdp, |url| {
-            ["chrome", "view-source", "devtools"].iter().any(|scheme| url.starts_with(scheme))
-        })
-        .await;
-        let destroyed =
-            async {
-                while !cdp.next().await.unwrap().contains(&format!(
-                    r#""Target.targetDestroyed","params":{{"targetId":"{opened}""#
-                )) {}
-            };
-        timeout(Duration::from_secs(5), destroyed)
-            .await
-            .unwrap_or_else(|_| panic!("what {key} opened is still there"));
-        cdp.call(None, "Target.setDiscoverTargets", json!({ "discover": false })).await;
-        cdp.call(None, "Target.closeTarget", json!({ "targetId": target })).await;
-    }
-    assert_eq!(cdp.evaluate(Some(&page), "6 * 7").await, 42);
-    cdp.close().await;
-    server.api.release(session.id()).await;
-    server.stop().await;
-}
-
-/// Waits until a new target is somewhere, and answers its id.
-async fn target_at(cdp: &mut Cdp, is_there: impl Fn(&str) -> bool) -> String {
-    let found = async {
-        loop {
-            let message: Value = serde_json::from_str(&cdp.next().await.unwrap()).unwrap();
-            let info = &message["params"]["targetInfo"];
-            if info["type"] != "browser_ui" && info["url"].as_str().is_some_and(&is_there) {
-                return info["targetId"].as_str().unwrap().to_owned();
-            }
-        }
-    };
-    timeout(PATIENCE, found).await.expect("a target there")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_download_goes_to_the_sessions_directory_whatever_the_client_says() {
-    let server = Server::up().capacity(1, 0).start().await;
-    let session = server.api.create(json!({})).await;
-    let mut cdp = Cdp::connect(session.connect_url()).await;
-    let elsewhere = tempfile::tempdir().unwrap();
-    fs::set_permissions(elsewhere.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        .unwrap();
-    for method in ["Browser.setDownloadBehavior", "Page.setDownloadBehavior"] {
-        let (_, page) = cdp.page("about:blank").await;
-        let on = method.starts_with("Page").then_some(page.as_str());
-        let wanted = elsewhere.path().join("made");
-        cdp.call(on, method, json!({ "behavior": "allow", "downloadPath": wanted })).await;
-        let name = method.replace('.', "-");
-        let click = format!(
-            "const a = document.createElement('a'); a.download = '{name}.txt'; a.href = 'data:text/plain,here'; a.click()"
-        );
-        cdp.call(Some(&page), "Runtime.evaluate", json!({ "expression": click })).await;
-        let file = format!("downloads/{name}.txt");
-        eventually("the download is in the session's directory", PATIENCE, || async {
-            let browsers = fs::read_dir(server.data().join("browsers")).unwrap();
-            let mut files = browsers.flatten().map(|browser| browser.path().join(&file));
-            files.find(|file| fs::read(file).is_ok_and(|text| text == b"here"))
-        })
-        .await;
-    }
-    assert_eq!(
-        fs::read_dir(elsewhere.path()).unwrap().count(),
-        0,
-        "something was written elsewhere"
-    );
-    cdp.close().await;
-    server.api.release(session.id()).await;
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_is_given_the_sessions_files_only() {
-    let site = Site::start().await;
-    let server = Server::up().capacity(1, 0).start().await;
-    let session = server.api.create(json!({})).await;
-    let mut cdp = Cdp::connect(session.connect_url()).await;
-    let (_, page) = cdp.page("about:blank").await;
-    // a download becomes an upload, so that nothing but CDP is needed
-    cdp.call(
-        None,
-        "Browser.setDownloadBehavior",
-        json!({ "behavior": "allow", "downloadPath": "/" }),
-    )
-    .await;
-    let click = "const a = document.createElement('a'); a.download = 'mine.txt'; a.href = 'data:text/plain,mine'; a.click()";
-    cdp.call(Some(&page), "Runtime.evaluate", json!({ "expression": click })).await;
-    cdp.call(Some(&page), "Page.navigate", json!({ "url": format!("{}/second.html", site.url) }))
-        .await;
-    cdp.until_titled(&page, "Second page").await;
-    let input = "document.body.append(Object.assign(document.createElement('input'), { type: 'file' })); document.querySelector('input')";
-    let input = cdp.call(Some(&page), "Runtime.evaluate", json!({ "expression": input })).await;
-    let input = &input["result"]["objectId"];
-    let read = "document.querySelector('input').files[0]?.text() ?? 'none'";
-    for foreign in [
-        "/etc/hostname",
-        "/proc/self/environ",
-        "profile/Default/Cookies",
-        "downloads/../profile",
-        "mine.txt",
-    ] {
-        let set = json!({ "files": [foreign], "objectId": input });
-        assert_eq!(
-            refused(&mut cdp, Some(&page), "DOM.setFileInputFiles", set).await,
-            "files",
-            "{foreign}"
-        );
-        assert_eq!(cdp.evaluate(Some(&page), read).await, "none");
-    }
-    let set = json!({ "files": ["downloads/mine.txt"], "objectId": input });
-    let mut answered = answer(&mut cdp, Some(&page), "DOM.setFileInputFiles", set.clone()).await;
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while rule_of(&answered, Some(&page)) == "files" {
-        assert!(tokio::time::Instant::now() < end, "the download never came");
-        answered = answer(&mut cdp, Some(&page), "DOM.setFileInputFiles", set.clone()).await;
-    }
-    assert_eq!(cdp.evaluate(Some(&page), read).await, "mine");
-    cdp.close().await;
-    server.api.release(session.id()).await;
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_hangs_is_told_of_within_seconds() {
-    let server = Server::up().capacity(1, 0).start().await;
-    let session = server.api.create(json!({})).await;
-    let mut cdp = Cdp::connect(session.connect_url()).await;
-    cdp.call(None, "Browser.getVersion", json!({})).await;
-    let browser = server.browsers().into_iter().next().expect("a browser");
-    process::signal(browser.pid, Signal::STOP);
-    // probes begin every 5 s and wait for 10 s
-    let over = server.api.wait_for(session.id(), "ERRORED", Duration::from_secs(17)).await;
-    assert_eq!(over.reason(), "browser_unresponsive");
-    let (code, reason) = cdp.closed(Duration::from_secs(5)).await;
-    assert_eq!((code, reason.as_str()), (1001, "browser_unresponsive"));
-    server.at_rest(0).await;
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_survives_the_end_of_its_helpers() {
-    let site = Site::start().await;
-    let server = Server::up().capacity(1, 0).start().await;
-    let session = server.api.create(json!({})).await;
-    let mut cdp = Cdp::connect(session.connect_url()).await;
-    for kind in ["--utility-sub-type=network.mojom.NetworkService", "--type=gpu-process"] {
-        let helpers = || {
-            server.processes().into_iter().filter(|process| {
-                process
-                    .arguments
-                    .iter()
-                    .any(|argument| argument.to_string_lossy().starts_with(kind))
-            })
-        };
-        let before: Vec<_> = helpers().map(|helper| helper.pid).collect();
-        assert!(!before.is_empty(), "no process is {kind}");
-        helpers().for_each(|helper| helper.kill());
-        eventually("another takes its place", PATIENCE, || async {
-            helpers().any(|helper| !before.contains(&helper.pid)).then_some(())
-        })
-        .await;
-        let (_, page) = cdp.page(&format!("{}/second.html", site.url)).await;
-        cdp.until_titled(&page, "Second page").await;
-        cdp.call(Some(&page), "Page.captureScreenshot", json!({})).await;
-    }
-    assert_eq!(server.api.session(session.id()).await.status(), "RUNNING");
-    cdp.close().await;
+    let seen = clients::run("guarded.mjs", session.connect_url(), &site.url, &[]).await;
+    assert_eq!(seen.len(), 7);
     server.api.release(session.id()).await;
     server.stop().await;
 }

@@ -2,3 +2,6 @@
 
 mod egress;
 mod guard;
+mod paths;
+mod surfaces;
+mod truth;

@@ -9,6 +9,8 @@
 //! This is the second layer. The jail and the gateway must hold without it.
 
 mod files;
+#[cfg(test)]
+mod page;
 mod rules;
 mod sizes;
 mod strict;

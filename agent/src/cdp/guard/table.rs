@@ -24,8 +24,7 @@ pub(super) enum Class {
 
 /// What becomes of a method; `None` when nobody has reviewed it.
 pub(super) fn class(method: &str) -> Option<Class> {
-    static BY_NAME: LazyLock<HashMap<String, Class>> =
-        LazyLock::new(|| methods().map(|(name, class)| (name, class)).collect());
+    static BY_NAME: LazyLock<HashMap<String, Class>> = LazyLock::new(|| methods().collect());
     BY_NAME.get(method).copied()
 }
 
