@@ -19,8 +19,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    app::App, audit, document, health, invitations, keys, members, people, profiles, regions,
-    sessions, sign_in, workspaces,
+    app::App, audit, document, files, health, invitations, keys, members, people, profiles,
+    regions, sessions, sign_in, workspaces,
 };
 
 #[derive(OpenApi)]
@@ -32,6 +32,7 @@ use crate::{
     components(schemas(ProblemDocument)),
     tags(
         (name = "sessions", description = "Browsers lent to you"),
+        (name = "files", description = "What a session's browser uploads, and what it has downloaded"),
         (name = "profiles", description = "What browsers have stored, kept for later sessions"),
         (name = "regions", description = "Where sessions can run"),
         (name = "sign-in", description = "Access tokens for people, by a link that is mailed"),
@@ -59,6 +60,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(sessions::force_stop::handler))
         .routes(routes!(sessions::events::handler))
         .routes(routes!(sessions::egress::handler))
+        .routes(routes!(files::list::uploads))
+        .routes(routes!(files::read::upload, files::upload::put, files::upload::delete))
+        .routes(routes!(files::list::downloads))
+        .routes(routes!(files::read::download))
         .routes(routes!(profiles::create::handler, profiles::list::handler))
         .routes(routes!(profiles::get::handler, profiles::change::patch, profiles::change::delete))
         .routes(routes!(profiles::get::storage_state))
@@ -220,6 +225,24 @@ refusals! {
     /// How operations on one profile can fail as well.
     NoSuchProfile {
         "404" "No profile of this workspace has this id"
+    }
+    /// How operations on one file can fail as well.
+    NoSuchFile {
+        "404" "No session of this workspace has this id, or it has no file of this name"
+    }
+    /// How operations that take a part of a file can fail as well.
+    BadRange {
+        "416" "The file ends before the range; `Content-Range` says how long it is"
+    }
+    /// How putting a file can fail as well.
+    UploadFailure {
+        "409" "The session has no room for the file: `detail` says which limit it would be over"
+        "410" "The session is over"
+        "413" "The file is larger than 256 MiB"
+    }
+    /// How operations that change the browser's files can fail as well.
+    NotPlaced {
+        "503" "The browser does not have the change yet, after a minute or because its agent could not make it, or the database or the object store does not answer; `Retry-After` says when to try again"
     }
     /// How operations that need a certain state can fail as well.
     WrongState {

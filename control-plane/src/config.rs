@@ -21,7 +21,7 @@ pub struct Config {
     pub join_token: String,
     /// Requests a minute of an API key, where the plan of its workspace sets no other limit.
     pub rate_limit_per_minute: NonZeroU32,
-    /// Where large profiles go instead of the database: `file:///directory`, or
+    /// Where large profiles and files go instead of the database: `file:///directory`, or
     /// `s3://bucket/prefix` with the usual `AWS_…` variables.
     pub object_store: Option<String>,
     /// Who owns a workspace that nobody owns: the first one, at the first start.

@@ -58,6 +58,24 @@ pub enum Error {
         /// Those that exist.
         known: Vec<Region>,
     },
+    /// The session has none of this name.
+    #[error("the session has no file of this name")]
+    NoSuchFile,
+    /// The session has ended.
+    #[error("the session is over")]
+    Over,
+    /// More bytes than may come at once.
+    #[error("{0}")]
+    TooLarge(String),
+    /// What a file is to be called.
+    #[error("the file's name {0}")]
+    BadName(&'static str),
+    /// A body that did not come to its end.
+    #[error("the body could not be read to its end")]
+    CutShort,
+    /// An agent could not change a browser's files, or did not say so in time.
+    #[error("the browser does not have it yet: {0}; try again")]
+    NotPlaced(String),
     /// No slot became free in time.
     #[error("no slot in region {region} became free in {waited_ms} ms{}", elsewhere(.others))]
     NoCapacity {
@@ -108,14 +126,17 @@ impl From<Error> for Problem {
                 Self::new(Slug::ValidationError, message).with_errors(vec![fault(pointer, detail)])
             }
             Error::Conflict(_) => Self::new(Slug::Conflict, message),
-            Error::NotCaptured(_) => {
+            Error::Over => Self::new(Slug::Gone, message),
+            Error::TooLarge(_) => Self::new(Slug::PayloadTooLarge, message),
+            Error::BadName(_) | Error::CutShort => Self::malformed(message),
+            Error::NotCaptured(_) | Error::NotPlaced(_) => {
                 Self::new(Slug::SessionNotReady, message).with_retry_after(RETRY_AFTER)
             }
             Error::Objects(source) => {
                 error!(error = ?source, "the object store failed");
                 Self::new(Slug::InsufficientCapacity, message).with_retry_after(RETRY_AFTER)
             }
-            Error::NoSuchSession | Error::NoSuchProfile | Error::NoSuch(_) => {
+            Error::NoSuchSession | Error::NoSuchProfile | Error::NoSuchFile | Error::NoSuch(_) => {
                 Self::new(Slug::NotFound, message)
             }
             Error::Unauthorized(_) => Self::new(Slug::Unauthorized, message),

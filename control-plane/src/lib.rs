@@ -15,6 +15,7 @@ pub mod cursor;
 pub mod db;
 mod document;
 pub mod error;
+pub mod files;
 pub mod health;
 pub mod invitations;
 pub mod keys;

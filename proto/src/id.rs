@@ -74,6 +74,14 @@ id!(
     CaptureId
 );
 id!(
+    /// One content of a file of a session.
+    FileId
+);
+id!(
+    /// Something that an agent has to do with an upload.
+    FileOrderId
+);
+id!(
     /// A person.
     UserId
 );

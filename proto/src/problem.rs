@@ -69,6 +69,8 @@ slugs! {
         "The session has ended and takes no more clients. Its `status_reason` says why.";
     PayloadTooLarge = "payload-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
         "The request's body is over the limit of this route.";
+    RangeNotSatisfiable = "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "The range is outside the file",
+        "The file ends before the `Range` that was asked for. The `Content-Range` header says how long it is.";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
         "Send the body as `Content-Type: application/json`.";
     IdempotencyKeyRequired = "idempotency-key-required", BAD_REQUEST, "An idempotency key is required",

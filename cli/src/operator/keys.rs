@@ -60,8 +60,15 @@ async fn rotate_master_key(options: &Options) -> anyhow::Result<()> {
 
 /// What people read of a rotation.
 fn told(rotated: &Rotated) -> String {
-    let Rotated { signing_keys, session_inputs, profiles, captures, resumed, from_environment } =
-        *rotated;
+    let Rotated {
+        signing_keys,
+        session_inputs,
+        profiles,
+        captures,
+        files,
+        resumed,
+        from_environment,
+    } = *rotated;
     let begun = if resumed {
         "completed the rotation that was cut short"
     } else {
@@ -69,7 +76,8 @@ fn told(rotated: &Rotated) -> String {
     };
     let mut told = format!(
         "{begun}; encrypted anew: {signing_keys} signing keys, {profiles} profiles, \
-         {session_inputs} sessions' inputs, {captures} captures"
+         {session_inputs} sessions' inputs, {captures} captures, \
+         {files} files"
     );
     if from_environment {
         told.push_str("\nnothing needs the old one any more: take it out of VENTUS_MASTER_KEY");
@@ -106,7 +114,7 @@ mod tests {
         assert_eq!(
             told(&rotated),
             "a new master key is in use; encrypted anew: 2 signing keys, 3 profiles, 0 sessions' \
-             inputs, 0 captures"
+             inputs, 0 captures, 0 files"
         );
         let rotated = Rotated { resumed: true, ..rotated };
         assert!(told(&rotated).starts_with("completed "));

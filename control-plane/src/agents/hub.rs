@@ -7,7 +7,10 @@ use std::{
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use proto::{
-    agent::{FromAgent, FromHub, Hello, from_agent::Message, hub_server},
+    agent::{
+        FileRequest, FromAgent, FromHub, Hello, KeepFile, Kept, from_agent::Message, hub_server,
+        keep_file::Part,
+    },
     id::{AgentId, CaptureId, InstanceId, SessionId},
     session::EndReason,
 };
@@ -27,6 +30,10 @@ use super::{
 };
 use crate::{
     app::App,
+    files::{
+        orders::Order,
+        transfer::{self, Chunks},
+    },
     sessions::{self, SessionRow, inputs::Inputs},
 };
 
@@ -76,6 +83,13 @@ impl Open {
         }
     }
 
+    /// Has the agent do something with an upload, unless it was asked.
+    pub fn file(&self, order: &Order) {
+        if self.told().orders(order.id) {
+            self.send(messages::file(order));
+        }
+    }
+
     pub fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,6 +123,11 @@ impl Hub {
     /// Asks an agent for the storage state of a session's browser.
     pub fn capture(&self, agent: AgentId, capture: CaptureId, session: SessionId) {
         self.on(agent, |open| open.capture(capture, session));
+    }
+
+    /// Has an agent do something with an upload.
+    pub fn file(&self, agent: AgentId, order: &Order) {
+        self.on(agent, |open| open.file(order));
     }
 
     /// Tells an agent to end a session.
@@ -166,9 +185,7 @@ impl Service {
     }
 
     async fn welcome(&self, hello: &Hello) -> Result<(Open, Outgoing), Status> {
-        if !same(&hello.join_token, &self.app.config.join_token) {
-            return Err(Status::unauthenticated("the join token is wrong"));
-        }
+        self.check_token(&hello.join_token)?;
         let agent = messages::registration(hello)?;
         let epoch = self.register(&agent).await?;
         info!(agent = %agent.id, region = %agent.region, epoch, capacity = agent.capacity, "agent attached");
@@ -182,6 +199,20 @@ impl Service {
         self.app.hub.add(&open);
         self.app.queue.wake(&agent.region);
         Ok((open, ReceiverStream::new(outgoing)))
+    }
+
+    fn check_token(&self, given: &str) -> Result<(), Status> {
+        if same(given, &self.app.config.join_token) {
+            Ok(())
+        } else {
+            Err(Status::unauthenticated("the join token is wrong"))
+        }
+    }
+
+    /// The agent that asks for a file or brings one.
+    fn agent(&self, id: &str, join_token: &str) -> Result<AgentId, Status> {
+        self.check_token(join_token)?;
+        id.parse().map_err(|_| Status::failed_precondition("the agent's id is not valid"))
     }
 
     /// Gives the agent a lease, unless another run of it has one and its stream here.
@@ -222,6 +253,7 @@ type Outgoing = ReceiverStream<Result<FromHub, Status>>;
 #[tonic::async_trait]
 impl hub_server::Hub for Service {
     type AttachStream = Outgoing;
+    type FetchStream = Chunks;
 
     async fn attach(
         &self,
@@ -242,6 +274,28 @@ impl hub_server::Hub for Service {
         let stream = Stream::new(self.app.clone(), open);
         self.app.tasks.spawn(stream.run(inbound, hello.sessions));
         Ok(Response::new(outgoing))
+    }
+
+    async fn fetch(&self, request: Request<FileRequest>) -> Result<Response<Chunks>, Status> {
+        let request = request.into_inner();
+        let agent = self.agent(&request.agent_id, &request.join_token)?;
+        let chunks = transfer::fetch(&self.app, agent, &request.session_id, &request.name).await?;
+        Ok(Response::new(chunks))
+    }
+
+    async fn keep(&self, request: Request<Streaming<KeepFile>>) -> Result<Response<Kept>, Status> {
+        let mut inbound = request.into_inner();
+        let first = timeout(HELLO_LIMIT, inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no header came"))??;
+        let Some(KeepFile { part: Some(Part::Header(header)) }) = first else {
+            return Err(Status::failed_precondition("the first message must be a header"));
+        };
+        let agent = self.agent(&header.agent_id, &header.join_token)?;
+        // In a task of its own: if the stream breaks, nothing is left half written.
+        let app = self.app.clone();
+        let keeping = async move { transfer::keep(&app, agent, header, inbound).await };
+        let kept = self.app.tasks.spawn(keeping).await;
+        kept.map_err(|_| Status::internal("the hub failed to keep the file"))?.map(Response::new)
     }
 }
 

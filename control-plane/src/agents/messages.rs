@@ -3,8 +3,8 @@
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Acknowledge, Adjust, Assign, Capture, FromHub, Hello, Lease, Proxy, Release, SigningKeys,
-        Welcome, from_hub::Message,
+        Acknowledge, Adjust, Assign, Capture, FileOrder, FromHub, Hello, Lease, Proxy, Release,
+        SigningKeys, Welcome, from_hub::Message,
     },
     id::{CaptureId, SessionId},
     session::EndReason,
@@ -12,7 +12,10 @@ use proto::{
 use tonic::Status;
 
 use super::{HEARTBEAT, LEASE, isolation, store::Registration};
-use crate::sessions::{SessionRow, inputs::Inputs};
+use crate::{
+    files::orders::Order,
+    sessions::{SessionRow, inputs::Inputs},
+};
 
 /// Most sessions at once that an agent may claim to have room for.
 const LARGEST_CAPACITY: u32 = 10_000;
@@ -99,6 +102,16 @@ pub(super) fn adjust(session: &SessionRow) -> FromHub {
 pub(super) fn capture(capture: CaptureId, session: SessionId) -> FromHub {
     let (capture_id, session_id) = (capture.to_string(), session.to_string());
     from_hub(Message::Capture(Capture { capture_id, session_id }))
+}
+
+pub(super) fn file(order: &Order) -> FromHub {
+    from_hub(Message::File(FileOrder {
+        order_id: order.id.to_string(),
+        session_id: order.session.to_string(),
+        name: order.name.clone(),
+        size_bytes: order.size_bytes,
+        remove: order.remove,
+    }))
 }
 
 pub(super) fn release(session: SessionId, reason: EndReason) -> FromHub {

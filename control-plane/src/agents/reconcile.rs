@@ -12,6 +12,7 @@ use tracing::{error, warn};
 use super::{hub::Open, messages};
 use crate::{
     app::App,
+    files::orders,
     sessions::{
         self, SessionRow, captures,
         inputs::{self, Inputs},
@@ -72,7 +73,11 @@ pub(super) async fn repeat(app: &App, stream: &Open) -> sqlx::Result<()> {
     for (capture, session) in &asked {
         stream.capture(*capture, *session);
     }
-    stream.told().keep(&held, &asked);
+    let orders = orders::asked_of(&mut app.db.read().await?, stream.agent).await?;
+    for order in &orders {
+        stream.file(order);
+    }
+    stream.told().keep(&held, &asked, &orders);
     Ok(())
 }
 

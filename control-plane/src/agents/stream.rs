@@ -10,7 +10,7 @@ use std::{
 
 use proto::{
     agent::{
-        Captured, Denials, Ended, FromAgent, Heartbeat, SessionReport, SessionUsage,
+        Captured, Denials, Ended, FromAgent, Heartbeat, Placed, SessionReport, SessionUsage,
         from_agent::Message,
     },
     id::SessionId,
@@ -23,7 +23,7 @@ use tonic::{Status, Streaming};
 use tracing::{error, info, warn};
 
 use super::{hub::Open, messages, reconcile, store};
-use crate::{app::App, sessions};
+use crate::{app::App, files, sessions};
 
 /// How often the database is asked what should be: the longest that a lost push delays.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +52,7 @@ enum Report {
     Usage(Vec<SessionUsage>),
     Captured(Captured),
     Denials(Denials),
+    Placed(Placed),
 }
 
 impl Stream {
@@ -134,6 +135,11 @@ impl Stream {
             Message::Denials(denials) => {
                 if let Ok(id) = denials.session_id.parse() {
                     lanes.add(id, Report::Denials(denials)).await;
+                }
+            }
+            Message::Placed(placed) => {
+                if let Ok(id) = placed.session_id.parse() {
+                    lanes.add(id, Report::Placed(placed)).await;
                 }
             }
             Message::Hello(_) => {
@@ -249,6 +255,7 @@ async fn work_off(app: App, stream: Open, mut reports: mpsc::Receiver<Report>) {
             Report::Denials(denials) => {
                 sessions::denials::denied(&app, stream.agent, denials).await
             }
+            Report::Placed(placed) => files::orders::placed(&app, stream.agent, placed).await,
         };
         if let Err(error) = recorded {
             // Nothing is lost: the agent repeats it, or is asked again by the next look.

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::id::{CaptureId, SessionId};
+use proto::id::{CaptureId, FileOrderId, SessionId};
 
-use crate::sessions::SessionRow;
+use crate::{files::orders::Order, sessions::SessionRow};
 
 /// How long an agent may say nothing of a large assignment until that is repeated.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,6 +22,7 @@ pub(super) struct Told {
     /// The keep-alive that the agent knows of.
     keepalives: HashMap<SessionId, u64>,
     captures: HashSet<CaptureId>,
+    orders: HashSet<FileOrderId>,
 }
 
 impl Told {
@@ -52,12 +53,23 @@ impl Told {
         self.captures.insert(capture)
     }
 
+    /// Whether the agent has not been told of this order; then it is told now.
+    pub fn orders(&mut self, order: FileOrderId) -> bool {
+        self.orders.insert(order)
+    }
+
     /// Forgets what is over.
-    pub fn keep(&mut self, sessions: &[SessionRow], captures: &[(CaptureId, SessionId)]) {
+    pub fn keep(
+        &mut self,
+        sessions: &[SessionRow],
+        captures: &[(CaptureId, SessionId)],
+        orders: &[Order],
+    ) {
         let sessions: HashSet<_> = sessions.iter().map(|session| session.id).collect();
         self.assigned.retain(|id, _| sessions.contains(id));
         self.keepalives.retain(|id, _| sessions.contains(id));
         self.captures.retain(|id| captures.iter().any(|(capture, _)| capture == id));
+        self.orders.retain(|id| orders.iter().any(|order| order.id == *id));
     }
 }
 
@@ -78,7 +90,7 @@ mod tests {
             assert!(told.is_due(&session));
             told.assigned(&session);
             assert!(!told.is_due(&session));
-            told.keep(&[], &[]);
+            told.keep(&[], &[], &[]);
             assert!(told.is_due(&session), "it came back");
         }
     }

@@ -4,8 +4,8 @@ use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, audit, invitations, keys, members, outbox, people, profiles, rate_limits, regions,
-    secrets, sessions, sign_in, signing,
+    agents, audit, files, invitations, keys, members, outbox, people, profiles, rate_limits,
+    regions, secrets, sessions, sign_in, signing,
     testing::{OWNER, TestApp, on_both_databases},
     workspaces,
 };
@@ -16,6 +16,8 @@ fn texts() -> [Vec<&'static str>; 3] {
         [
             agents::store::COMMON,
             audit::COMMON,
+            files::orders::COMMON,
+            files::store::COMMON,
             invitations::store::COMMON,
             keys::store::COMMON,
             members::store::COMMON,

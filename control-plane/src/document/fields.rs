@@ -10,6 +10,7 @@ use utoipa::openapi::{
 };
 
 use super::operations;
+use crate::files::name;
 
 /// 26 characters of Crockford's base 32, upper case, of which the first holds three bits.
 pub const ULID: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
@@ -90,6 +91,7 @@ fn describe_field(name: &str, field: &mut Object, answered: bool) {
         "cursor" | "next_cursor" => (Some(CURSOR), CURSOR_EXAMPLE),
         "region" => (Some(REGION), "local"),
         "slug" => (Some(SLUG), "search-team"),
+        "name" if field.max_length == Some(name::NAME_MAX) => (Some(name::PATTERN), "report.pdf"),
         "name" | "label" if field.max_length == Some(NAME_MAX) => (Some(LINE), "a name"),
         _ => return,
     };

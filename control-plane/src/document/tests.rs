@@ -63,7 +63,7 @@ fn every_operation_is_described_and_says_what_it_needs() {
         assert!(!keyed || (has("403") && has("429")), "{name}: {statuses:?}");
         if !open {
             assert_eq!(name.contains('{'), has("404"), "{name}: {statuses:?}");
-            let body = operation["requestBody"].is_object();
+            let body = operation["requestBody"]["content"]["application/json"].is_object();
             assert_eq!(body, has("413") && has("415") && has("422"), "{name}: {statuses:?}");
         }
     }
@@ -73,8 +73,11 @@ fn every_operation_is_described_and_says_what_it_needs() {
 fn every_answer_has_its_headers_and_an_example() {
     let document = document();
     for (name, operation) in operations(&document) {
-        for (_, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
-            assert!(content["example"].is_object(), "{name} request");
+        // What files hold needs none.
+        let json = |kind: &str| kind != "application/octet-stream";
+        for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten()
+        {
+            assert_eq!(content["example"].is_object(), json(kind), "{name} request");
         }
         let keyed = operation["security"][0].get("api_key").is_some();
         for (status, answer) in answers(&document, operation) {
@@ -87,8 +90,8 @@ fn every_answer_has_its_headers_and_an_example() {
                 let example = &answer["content"]["application/problem+json"]["example"];
                 assert_eq!(example["status"].to_string(), status, "{name}");
             }
-            for (_, content) in answer["content"].as_object().into_iter().flatten() {
-                assert!(content["example"].is_object(), "{name} {status}");
+            for (kind, content) in answer["content"].as_object().into_iter().flatten() {
+                assert_eq!(content["example"].is_object(), json(kind), "{name} {status}");
             }
         }
     }
@@ -120,7 +123,8 @@ fn a_new_thing_leads_to_all_that_can_be_done_with_it() {
     let links = &document["paths"]["/v1/sessions"]["post"]["responses"]["201"]["links"];
     let mut on_sessions = 0;
     for (name, operation) in operations(&document) {
-        if name.contains("/v1/sessions/{id}") {
+        // Which file, nobody knows yet.
+        if name.contains("/v1/sessions/{id}") && !name.ends_with("/{name}") {
             let link = &links[operation["operationId"].as_str().unwrap()];
             assert_eq!(link["parameters"], json!({"id": "$response.body#/id"}), "{name}");
             on_sessions += 1;

@@ -1,17 +1,17 @@
 //! The object store for contents that are too large for the database: a local directory or a
-//! bucket that speaks S3. Objects are named by profile and version, and are encrypted before
-//! they come here.
+//! bucket that speaks S3. Profiles' objects are named by profile and version, those of files
+//! by the file. All are encrypted before they come here.
 
-use std::{os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::Range, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use axum::body::Bytes;
 use futures_util::TryStreamExt;
 use object_store::{
-    ClientOptions, Error, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
+    ClientOptions, Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
     aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore,
 };
-use proto::id::ProfileId;
+use proto::id::{FileId, ProfileId};
 use url::Url;
 
 /// How long the store may take for one request, and to be connected to.
@@ -20,8 +20,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How often and for how long a request is tried again: someone waits for it.
 const RETRIES: usize = 2;
 const RETRY_LIMIT: Duration = Duration::from_secs(10);
-/// The directory of all objects of ours.
+/// The directory of all profiles' objects, and of all files'.
 const DIRECTORY: &str = "profiles";
+const FILES: &str = "files";
 
 /// Where large contents are, if anywhere. Cheap to clone.
 #[derive(Clone, Default)]
@@ -81,7 +82,25 @@ impl Objects {
         }
     }
 
-    /// All objects that were written this long ago or longer.
+    /// Begins the object of a file. It is there when it is completed.
+    pub async fn begin_file(&self, id: FileId) -> Result<Box<dyn MultipartUpload>, Error> {
+        self.store()?.put_multipart(&file_path(id)).await
+    }
+
+    /// Reads a part of a file's object.
+    pub async fn read_file(&self, id: FileId, part: Range<u64>) -> Result<Bytes, Error> {
+        self.store()?.get_range(&file_path(id), part).await
+    }
+
+    /// Deletes the object of a file, if it is there.
+    pub async fn delete_file(&self, id: FileId) -> Result<(), Error> {
+        match self.store()?.delete(&file_path(id)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All objects of profiles that were written this long ago or longer.
     pub async fn older_than(&self, age: Duration) -> Result<Vec<Name>, Error> {
         let Some(store) = &self.0 else { return Ok(Vec::new()) };
         let now = std::time::SystemTime::now();
@@ -141,6 +160,10 @@ fn bucket_store(
 
 fn path(id: ProfileId, version: &str) -> Path {
     Path::from_iter([DIRECTORY, &id.to_string(), version])
+}
+
+fn file_path(id: FileId) -> Path {
+    Path::from_iter([FILES, &id.to_string()])
 }
 
 fn name(object: &ObjectMeta) -> Option<Name> {

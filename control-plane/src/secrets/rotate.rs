@@ -75,14 +75,15 @@ macro_rules! kind {
 }
 
 /// All that is wrapped. The purposes are those of the modules that wrap: `signing`,
-/// `sessions::inputs`, `profiles::content` and `sessions::captures`.
-const KINDS: [Kind; 4] = [
+/// `sessions::inputs`, `profiles::content`, `sessions::captures` and `files::content`.
+const KINDS: [Kind; 5] = [
     kind!("signing keys": "signing_keys", "kid", "wrapped_private", "'connect token key'"),
     kind!("session inputs": "session_inputs", "session_id", "wrapped_key",
         "'session inputs ' || session_id"),
     kind!("profiles": "profiles", "id", "wrapped_key",
         "'profile ' || workspace_id || ' ' || id || ' ' || version"),
     kind!("captures": "captures", "id", "wrapped_key", "'capture ' || id"),
+    kind!("files": "session_files", "id", "wrapped_key", "'file ' || id"),
 ];
 
 /// What a rotation has done.
@@ -96,6 +97,8 @@ pub struct Rotated {
     pub profiles: u64,
     /// Captured storage states wrapped anew.
     pub captures: u64,
+    /// Files of sessions wrapped anew.
+    pub files: u64,
     /// Whether an earlier rotation that was cut short was completed; then no new key was made.
     pub resumed: bool,
     /// Whether the keys come from `VENTUS_MASTER_KEY`: then the operator has to take the old
@@ -171,6 +174,7 @@ async fn rewrap_all(db: &Db, ring: &Ring, rotated: &mut Rotated) -> anyhow::Resu
             &mut rotated.session_inputs,
             &mut rotated.profiles,
             &mut rotated.captures,
+            &mut rotated.files,
         ]) {
             *count += rewrap(db, ring, kind).await.with_context(|| kind.name)?;
         }

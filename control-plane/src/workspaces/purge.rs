@@ -4,12 +4,15 @@
 use tracing::info;
 
 use super::store;
-use crate::{app::App, audit, invitations, keys, members, outbox, profiles, sessions};
+use crate::{
+    app::App, audit, error::Error, files, invitations, keys, members, outbox, profiles, sessions,
+};
 
 /// Deletes a workspace whose grace is over, if there is one.
-pub async fn one(app: &App) -> sqlx::Result<()> {
+pub async fn one(app: &App) -> Result<(), Error> {
     let Some(id) = store::to_purge(&mut app.db.read().await?).await? else { return Ok(()) };
     profiles::purge::all_of(app, id).await?;
+    files::sweep::workspace(app, id).await?;
     loop {
         let mut tx = app.db.begin().await?;
         // What refers to others goes before what it refers to.

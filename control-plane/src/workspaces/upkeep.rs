@@ -1,5 +1,5 @@
 //! Sees to it that nothing runs in a closed workspace, and deletes what has had its time:
-//! workspaces after their grace, links, invitations, tokens, and keys that were revoked long
+//! workspaces after their grace, files that were given up, links, invitations, tokens, and keys that were revoked long
 //! ago. Takes no input: it reads what to do from the database, so a restart, a second replica
 //! or a change from the command line does no harm.
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::purge;
-use crate::{app::App, invitations, keys, sessions, sign_in};
+use crate::{app::App, error::Error, files, invitations, keys, sessions, sign_in};
 
 /// How long a session may run on in a workspace that was closed by others.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -64,12 +64,13 @@ pub async fn end_sessions(app: &App) -> sqlx::Result<()> {
 }
 
 /// Deletes what is old.
-pub async fn sweep(app: &App) -> sqlx::Result<()> {
+pub async fn sweep(app: &App) -> Result<(), Error> {
     let mut tx = app.db.begin().await?;
     sign_in::store::forget_old(&mut tx).await?;
     invitations::store::forget_expired(&mut tx).await?;
     keys::store::forget_revoked(&mut tx).await?;
     tx.commit().await?;
     app.mailer.forget_old().await;
+    files::sweep::all(app).await?;
     purge::one(app).await
 }

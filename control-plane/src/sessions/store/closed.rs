@@ -33,11 +33,12 @@ macro_rules! some {
         "(SELECT id FROM sessions WHERE workspace_id = $1 ORDER BY id LIMIT 500)"
     };
 }
-pub(super) const PURGE: [&str; 6] = [
+pub(super) const PURGE: [&str; 7] = [
     concat!("DELETE FROM idempotency WHERE session_id IN ", some!()),
     concat!("DELETE FROM session_inputs WHERE session_id IN ", some!()),
     concat!("DELETE FROM captures WHERE session_id IN ", some!()),
     concat!("DELETE FROM egress_denials WHERE session_id IN ", some!()),
+    concat!("DELETE FROM file_orders WHERE session_id IN ", some!()),
     concat!("DELETE FROM session_events WHERE session_id IN ", some!()),
     concat!("DELETE FROM sessions WHERE id IN ", some!()),
 ];

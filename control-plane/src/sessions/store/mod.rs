@@ -303,6 +303,26 @@ pub async fn lock_on(
     })
 }
 
+const LOCK_IN_POSTGRES: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM sessions WHERE id = $1 AND workspace_id = $2 FOR NO KEY UPDATE OF sessions"
+);
+
+/// One session of a workspace, held against others until the transaction ends.
+pub async fn lock_in(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    id: SessionId,
+) -> sqlx::Result<Option<SessionRow>> {
+    // SQLite has one writer.
+    let lock = dialect!(tx, GET_IN, LOCK_IN_POSTGRES);
+    on!(tx, |db| {
+        let lock = sqlx::query_as(lock).bind(id.to_string()).bind(workspace.to_string());
+        lock.fetch_optional(db).await
+    })
+}
+
 const GET_IN: &str =
     concat!("SELECT ", columns!(), " FROM sessions WHERE id = $1 AND workspace_id = $2");
 
@@ -371,4 +391,4 @@ pub(crate) const COMMON: &[&str] = &[
 pub(crate) const SQLITE_ONLY: &[&str] = &[LOCK_SQLITE, read::PAGE_SQLITE];
 /// PostgreSQL's half of the pairs.
 #[cfg(test)]
-pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_POSTGRES, read::PAGE_POSTGRES];
+pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_POSTGRES, LOCK_IN_POSTGRES, read::PAGE_POSTGRES];
