@@ -6,6 +6,7 @@ pub mod cdp;
 pub mod checks;
 mod config;
 mod control;
+mod files;
 pub mod gateway;
 mod latest;
 pub mod sessions;
@@ -54,7 +55,8 @@ impl Agent {
         let tasks = TaskTracker::new();
         let pool = Pool::start(launcher, config.warm, stop.clone(), &tasks);
         let registry = Registry::new(config.capacity);
-        let (sessions, reports) = Sessions::new(registry.clone(), pool.clone());
+        let files = files::Hub::new(&config.hub_url, identity.agent, &config.join_token)?;
+        let (sessions, reports) = Sessions::new(registry.clone(), pool.clone(), files);
         let verifier = Arc::new(Verifier::new());
         let router = admit::router(DataPlane {
             registry: registry.clone(),

@@ -9,32 +9,50 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use proto::problem::{self, Frame, Problem, Slug};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{
         CompressionLayer,
-        predicate::{DefaultPredicate, Predicate},
+        predicate::{DefaultPredicate, NotForContentType, Predicate},
     },
-    timeout::RequestBodyDeadlineLayer,
+    timeout::{DeadlineBody, TimeoutBody},
 };
 use tracing::error;
 
 /// How long a request's body may take to arrive.
 const BODY: Duration = Duration::from_secs(30);
+/// How long a file may take, and how long nothing of it may come.
+const FILE: Duration = Duration::from_secs(15 * 60);
+const FILE_SILENCE: Duration = Duration::from_secs(30);
 
 /// The routes with all that goes around them. From the outside in: request id and problem
 /// documents, panics, caching, compression, the body's deadline.
 pub fn around(routes: Router, base_url: &str) -> Router {
     let frame = Frame { base_url: base_url.into() };
-    let compressible = DefaultPredicate::new().and(not_an_upgrade);
+    // Files are what they are: parts of them are asked for by their place.
+    let files = NotForContentType::const_new("application/octet-stream");
+    let compressible = DefaultPredicate::new().and(not_an_upgrade).and(files);
     routes
-        .layer(RequestBodyDeadlineLayer::new(BODY))
+        .layer(middleware::from_fn(in_time))
         .layer(CompressionLayer::new().compress_when(compressible))
         .layer(middleware::from_fn(not_stored))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(frame, problem::frame))
+}
+
+/// Bodies arrive in time, or are given up.
+async fn in_time(request: Request, next: Next) -> Response {
+    let is_file = request.method() == Method::PUT && request.uri().path().contains("/uploads/");
+    let request = request.map(|body| {
+        if is_file {
+            Body::new(DeadlineBody::new(FILE, Box::pin(TimeoutBody::new(FILE_SILENCE, body))))
+        } else {
+            Body::new(DeadlineBody::new(BODY, body))
+        }
+    });
+    next.run(request).await
 }
 
 /// What follows a 101 is another protocol's business.

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     Config,
     cdp::{CommandError, ContextProxy, Guard, Mux},
+    files::Trays,
     gateway::{Gateways, Policy},
 };
 
@@ -185,16 +186,17 @@ impl Launcher {
     pub async fn launch(&self, options: &LaunchOptions) -> Result<Browser, LaunchError> {
         let born = Instant::now();
         let gateway = self.gateways.open().await.map_err(LaunchError::Gateway)?;
-        let (mut process, pipes) = self.spawn(options, gateway.port())?;
+        let (mut process, pipes, trays) = self.spawn(options, gateway.port())?;
         if let Some(user) = process.user() {
             gateway.serve_only(user);
         }
         let mux = pipes.map_err(LaunchError::Spawn)?;
-        match self.answer(&mux, &mut process).await {
+        match self.answer(&mux, &mut process, &trays).await {
             Ok(version) => {
                 let start_time = born.elapsed();
                 debug!(browser = process.name(), %version, ?start_time, "a browser is up");
-                Ok(Browser { mux, version, start_time, born, process, gateway })
+                let trays = Arc::new(trays);
+                Ok(Browser { mux, version, start_time, born, process, gateway, trays })
             }
             Err(error) => {
                 debug!(browser = process.name(), %error, "a browser did not come up");
@@ -219,13 +221,15 @@ impl Launcher {
         &self,
         options: &LaunchOptions,
         gateway: u16,
-    ) -> Result<(Process, io::Result<Arc<Mux>>), LaunchError> {
+    ) -> Result<(Process, io::Result<Arc<Mux>>, Trays), LaunchError> {
         self.check_binary()?;
         let user = self.claim_user()?;
         let id = user.as_ref().map(|user| user.id);
         let directory = Directory::create(&self.root, id)
             .map_err(|source| LaunchError::Directory { root: self.root.clone(), source })?;
         let spawned = Pipes::new().and_then(|pipes| {
+            // Before anything of the browser's runs that could put others in their place.
+            let trays = Trays::open(&directory.uploads(), &directory.downloads())?;
             let jail =
                 Jail { user: id, directory: &directory, gateway, isolation: &self.isolation };
             let mut command = jail.command(&self.binary, pipes.commands.0, pipes.answers.1)?;
@@ -233,9 +237,9 @@ impl Launcher {
             // It takes the command, which holds the browser's ends of the pipes: held longer,
             // their end would never come.
             let child = jail.spawn(&self.binary, command)?;
-            Ok((child, pipes.answers.0, pipes.commands.1))
+            Ok((child, pipes.answers.0, pipes.commands.1, trays))
         });
-        let (child, answers, commands) = match spawned {
+        let (child, answers, commands, trays) = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
                 let _ = directory.remove();
@@ -248,7 +252,7 @@ impl Launcher {
         let mux = pipe::Receiver::from_owned_fd(answers)
             .and_then(|answers| Ok((answers, pipe::Sender::from_owned_fd(commands)?)))
             .map(|(answers, commands)| Mux::start(answers, commands, guard));
-        Ok((process, mux))
+        Ok((process, mux, trays))
     }
 
     fn check_binary(&self) -> Result<(), LaunchError> {
@@ -284,11 +288,16 @@ impl Launcher {
     }
 
     /// Waits for the first answers of a browser; gives its version.
-    async fn answer(&self, mux: &Mux, process: &mut Process) -> Result<String, LaunchError> {
+    async fn answer(
+        &self,
+        mux: &Mux,
+        process: &mut Process,
+        trays: &Trays,
+    ) -> Result<String, LaunchError> {
         let answer = time::timeout(self.limit, async {
             tokio::select! {
                 status = process.exited() => Err(status),
-                answer = first_page(mux) => match answer {
+                answer = first_page(mux, trays) => match answer {
                     // Its end of the pipe is closed: it is about to exit.
                     Err(CommandError::Closed) => Err(process.exited().await),
                     answer => Ok(answer),
@@ -333,9 +342,9 @@ impl Pipes {
     }
 }
 
-/// Asks for the version and for news of targets, then waits until there is a page; gives the
-/// version.
-async fn first_page(mux: &Mux) -> Result<String, CommandError> {
+/// Asks for the version and for news of targets and downloads, then waits until there is a
+/// page; gives the version.
+async fn first_page(mux: &Mux, trays: &Trays) -> Result<String, CommandError> {
     let version = loop {
         match mux.command("Browser.getVersion", json!({})).await {
             Err(CommandError::TimedOut) => {} // a machine under load: the launch has its own limit
@@ -344,6 +353,7 @@ async fn first_page(mux: &Mux) -> Result<String, CommandError> {
     };
     // The agent keeps in mind where pages go. Tabs, too: a page of its own comes with one.
     mux.command("Target.setDiscoverTargets", json!({ "discover": true, "filter": [{}] })).await?;
+    mux.accept_downloads(trays.downloads()).await?;
     loop {
         let targets = mux.command("Target.getTargets", json!({})).await?;
         let targets = targets["targetInfos"].as_array().map_or(&[][..], Vec::as_slice);

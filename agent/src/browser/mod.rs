@@ -36,6 +36,7 @@ pub use self::{
 };
 use crate::{
     cdp::Mux,
+    files::Trays,
     gateway::{Account, Gateway, Way},
 };
 
@@ -65,6 +66,7 @@ pub struct Browser {
     born: Instant,
     process: Process,
     gateway: Gateway,
+    trays: Arc<Trays>,
 }
 
 impl Browser {
@@ -77,6 +79,11 @@ impl Browser {
     /// and what does not. To be called in the session's span.
     pub fn lend(&self, way: Way) -> Account {
         self.gateway.lend(way)
+    }
+
+    /// Where its files come and go.
+    pub(crate) fn trays(&self) -> Arc<Trays> {
+        self.trays.clone()
     }
 
     /// Waits until the browser's main process has ended. Cancel-safe.

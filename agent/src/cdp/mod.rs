@@ -4,6 +4,7 @@ mod barred;
 mod client;
 mod contexts;
 pub mod discovery;
+mod downloads;
 mod gather;
 mod guard;
 mod hidden;
@@ -21,6 +22,7 @@ mod visited;
 mod websocket;
 
 pub use client::Seat;
+pub(crate) use downloads::Download;
 pub use guard::{ContextProxies, ContextProxy, Guard};
 pub use mux::{Endpoint, JoinError, Mux};
 pub use own::CommandError;

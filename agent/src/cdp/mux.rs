@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     barred,
     client::{Client, Seat},
+    downloads::Downloads,
     guard::{Guard, Judged, Refusal},
     hidden::{Hidden, TargetNews, Verdict},
     own::{CommandError, Own},
@@ -92,6 +93,7 @@ pub struct Mux {
     closed_by_client: AtomicBool,
     counters: Arc<Counters>,
     guard: Guard,
+    pub(super) downloads: Mutex<Downloads>,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,6 +119,7 @@ impl Mux {
             closed_by_client: AtomicBool::new(false),
             counters: Arc::default(),
             guard,
+            downloads: Mutex::default(),
         });
         tokio::spawn(mux.clone().serve(from_chrome));
         mux
@@ -222,16 +225,20 @@ impl Mux {
 
     /// A client is gone: Chrome ends its session and with it all that it had set up.
     pub(super) fn leave(&self, client: &Arc<Client>) {
-        let root = {
+        let (root, was_last) = {
             let mut routes = self.routes();
             let mut clients = locked(&self.clients);
             clients.connected.retain(|other| !Arc::ptr_eq(other, client));
             self.count.send_replace(clients.connected.len());
-            client.root().filter(|root| routes.remove(*root).is_some())
+            let root = client.root().filter(|root| routes.remove(*root).is_some());
+            (root, clients.connected.is_empty())
         };
         if let Some(root) = root {
             self.detach(root);
             self.ask_for_contexts(&self.routes());
+        }
+        if was_last {
+            self.accept_downloads_again();
         }
     }
 

@@ -183,7 +183,7 @@ impl Mux {
     }
 
     /// Sends a command whose answer is of no interest, and says its number.
-    fn tell_only(&self, session: Option<Key>, method: &str, params: &Value) -> i32 {
+    pub(super) fn tell_only(&self, session: Option<Key>, method: &str, params: &Value) -> i32 {
         let id = self.own.next_id.fetch_add(1, Relaxed);
         self.tell(session, id, method, params);
         id
@@ -231,6 +231,9 @@ impl Mux {
 
     /// A message of the root session, which is the agent's own.
     pub(super) fn root_message(&self, routes: &mut Routes, message: &[u8]) -> Option<Arc<Client>> {
+        if locked(&self.downloads).hear(message) {
+            return None;
+        }
         if let Some(event) = target_event(message) {
             if let TargetEvent::Detached(key) = event {
                 self.detached(routes, key);

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Adjust, Assign, Captured, Denials, Ended, FromAgent, Heartbeat, Hello, Layer, Running,
-        SessionReport, SessionUsage, Usage, captured, from_agent::Message, session_report,
+        Adjust, Assign, Captured, Denials, Ended, FromAgent, Heartbeat, Hello, Layer, Placed,
+        Running, SessionReport, SessionUsage, Usage, captured, from_agent::Message, session_report,
     },
     egress::{Egress, NotARule, Rule},
     id::{NotAnId, SessionId},
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Control;
 use crate::{
     browser::{self, LaunchOptions},
+    files::PlaceError,
     gateway::{Denial, NotAnUpstream, Upstream, Way},
     sessions::{self, CaptureError, Ending, Order, RECONNECT_GRACE, State, StorageState, Terms},
 };
@@ -152,6 +153,16 @@ pub(super) fn captured(
         Err(error) => captured::Outcome::Error(error.to_string()),
     };
     from_agent(Message::Captured(Captured { capture_id, session_id, outcome: Some(outcome) }))
+}
+
+/// The answer to a file order.
+pub(super) fn placed(
+    order_id: String,
+    session_id: String,
+    placed: Result<(), PlaceError>,
+) -> FromAgent {
+    let error = placed.err().map(|error| error.to_string()).unwrap_or_default();
+    from_agent(Message::Placed(Placed { order_id, session_id, error }))
 }
 
 fn ended_report(id: SessionId, ending: &Ending) -> Ended {

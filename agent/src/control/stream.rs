@@ -8,7 +8,7 @@ use std::{
 
 use proto::{
     MESSAGE_MAX,
-    agent::{Capture, FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
+    agent::{Capture, FileOrder, FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
     id::SessionId,
     session::EndReason,
 };
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     admit::Verifier,
+    files,
     gateway::Denials,
     sessions::{Ending, Report, Sessions, State, Usage},
 };
@@ -229,6 +230,7 @@ impl Stream {
                 self.sessions.registry().adjust(id, messages::terms(&adjust));
             }
             Message::Capture(capture) => self.capture(capture)?,
+            Message::File(order) => self.place(order)?,
             Message::Welcome(_) => return Err(Broken::Protocol),
         }
         Ok(())
@@ -253,6 +255,20 @@ impl Stream {
         self.sessions.capture(id, async move |captured| {
             if let Some(out) = out.upgrade() {
                 let _ = out.send(messages::captured(capture_id, session_id, captured)).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Has something done with an upload; what came of it is told while this stream lasts.
+    fn place(&self, order: FileOrder) -> Result<(), Broken> {
+        let FileOrder { order_id, session_id, name, size_bytes, remove } = order;
+        let id = session_id.parse().map_err(|_| Broken::Protocol)?;
+        let out = self.out.downgrade();
+        let order = files::Order { name, size_bytes, remove };
+        self.sessions.place(id, order, async move |placed| {
+            if let Some(out) = out.upgrade() {
+                let _ = out.send(messages::placed(order_id, session_id, placed)).await;
             }
         });
         Ok(())

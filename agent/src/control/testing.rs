@@ -1,14 +1,23 @@
 //! A hub that a test plays: it sees every stream that agents open, and answers as it likes.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::stream;
 
 use proto::{
     agent::{
-        Acknowledge, Adjust, Assign, Capture, Captured, FromAgent, FromHub, Hello, Lease, Release,
+        Acknowledge, Adjust, Assign, Capture, Captured, FileChunk, FileHeader, FileOrder,
+        FileRequest, FromAgent, FromHub, Hello, KeepFile, Kept, Lease, Placed, Release,
         SigningKeys, Welcome,
         from_agent::Message as Said,
         from_hub::Message,
         hub_server::{Hub, HubServer},
+        keep_file::Part,
     },
     id::{SessionId, WorkspaceId},
 };
@@ -23,17 +32,35 @@ use crate::sessions::testing::soon;
 
 /// Where the hub listens, and the streams that agents open.
 pub(crate) async fn hub() -> (String, mpsc::UnboundedReceiver<Stream>) {
+    let (url, streams, _) = hub_with_files().await;
+    (url, streams)
+}
+
+/// The same, and the files that it has and gets.
+pub(crate) async fn hub_with_files() -> (String, mpsc::UnboundedReceiver<Stream>, Arc<Files>) {
+    let files = Arc::<Files>::default();
     let (service, streams) = mpsc::unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder().add_service(HubServer::new(Service(service)));
+    let server = Server::builder().add_service(HubServer::new(Service(service, files.clone())));
     tokio::spawn(server.serve_with_incoming(incoming));
-    (url, streams)
+    (url, streams, files)
 }
 
 /// Hands every stream to the test.
-struct Service(mpsc::UnboundedSender<Stream>);
+struct Service(mpsc::UnboundedSender<Stream>, Arc<Files>);
+
+/// What the hub has of files.
+#[derive(Default)]
+pub(crate) struct Files {
+    /// Uploads that agents can fetch, by their names.
+    pub uploads: Mutex<HashMap<String, Vec<u8>>>,
+    /// Downloads that agents brought.
+    pub kept: Mutex<Vec<(FileHeader, Vec<u8>)>>,
+    /// What those who bring a download are told instead.
+    pub refusals: Mutex<Vec<Status>>,
+}
 
 /// An agent's stream, as its hub sees it.
 pub(crate) struct Stream {
@@ -44,6 +71,35 @@ pub(crate) struct Stream {
 #[tonic::async_trait]
 impl Hub for Service {
     type AttachStream = ReceiverStream<Result<FromHub, Status>>;
+    type FetchStream = Pin<Box<dyn futures_util::Stream<Item = Result<FileChunk, Status>> + Send>>;
+
+    async fn fetch(
+        &self,
+        request: Request<FileRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let uploads = self.1.uploads.lock().unwrap();
+        let content = uploads.get(&request.get_ref().name);
+        let content = content.ok_or_else(|| Status::not_found("no such file"))?;
+        let chunks: Vec<_> =
+            content.chunks(1000).map(|data| Ok(FileChunk { data: data.to_vec() })).collect();
+        Ok(Response::new(Box::pin(stream::iter(chunks))))
+    }
+
+    async fn keep(&self, request: Request<Streaming<KeepFile>>) -> Result<Response<Kept>, Status> {
+        if let Some(refusal) = self.1.refusals.lock().unwrap().pop() {
+            return Err(refusal);
+        }
+        let mut inbound = request.into_inner();
+        let (mut header, mut content) = (FileHeader::default(), Vec::new());
+        while let Some(part) = inbound.message().await? {
+            match part.part.unwrap() {
+                Part::Header(first) => header = first,
+                Part::Data(data) => content.extend(data),
+            }
+        }
+        self.1.kept.lock().unwrap().push((header, content));
+        Ok(Response::new(Kept {}))
+    }
 
     async fn attach(
         &self,
@@ -121,6 +177,19 @@ impl Stream {
         match self.news().await {
             Some(Said::Captured(captured)) => captured,
             other => panic!("not captured but {other:?}"),
+        }
+    }
+
+    pub fn file(&self, id: SessionId, name: &str, size_bytes: u64, remove: bool) {
+        let (order_id, session_id) = ("order".to_owned(), id.to_string());
+        let name = name.to_owned();
+        self.say(Message::File(FileOrder { order_id, session_id, name, size_bytes, remove }));
+    }
+
+    pub async fn said_placed(&mut self) -> Placed {
+        match self.news().await {
+            Some(Said::Placed(placed)) => placed,
+            other => panic!("not placed but {other:?}"),
         }
     }
 

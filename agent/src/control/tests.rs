@@ -14,7 +14,7 @@ use super::{
 };
 use crate::sessions::{
     Registry, State,
-    testing::{Fakes, soon},
+    testing::{Fakes, no_files, soon},
 };
 
 /// An agent without a data plane, and the hub that it dials.
@@ -32,7 +32,7 @@ impl Link {
         let (hub_url, streams) = hub().await;
         let data_dir = tempfile::tempdir().unwrap();
         let registry = Registry::new(4);
-        let (sessions, reports) = Sessions::new(registry.clone(), Fakes::new());
+        let (sessions, reports) = Sessions::new(registry.clone(), Fakes::new(), no_files());
         let (lease, stop) = (Arc::new(Lease::default()), CancellationToken::new());
         tokio::spawn(lease.clone().guard(registry.clone(), stop.clone()));
         let (warm, _) = watch::channel(1);
@@ -173,6 +173,26 @@ async fn a_deadline_is_moved_and_a_state_is_read_when_the_hub_asks() {
             Some(Said::Ended(_)) => {} // repeated until it is acknowledged
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_file_order_is_answered_whatever_comes_of_it() {
+    let mut link = Link::start().await;
+    let (mut stream, id) = link.with_session().await;
+    for (id, remove, error) in [
+        (id, true, ""),
+        (id, false, "the agent cannot get it"), // nobody listens where it looks
+        (SessionId::generate(), true, "the session does not run here"),
+    ] {
+        stream.file(id, "a.txt", 1, remove);
+        let placed = stream.said_placed().await;
+        assert_eq!((placed.order_id.as_str(), placed.session_id), ("order", id.to_string()));
+        assert!(
+            placed.error.starts_with(error) && placed.error.is_empty() == error.is_empty(),
+            "{}",
+            placed.error
+        );
     }
 }
 

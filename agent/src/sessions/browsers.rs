@@ -8,6 +8,7 @@ use super::{Lent, Source};
 use crate::{
     browser::{Browser, LaunchOptions, Pool},
     cdp::Mux,
+    files::Trays,
     gateway::{Account, Way},
 };
 
@@ -33,6 +34,10 @@ impl Lent for Browser {
 
     fn lend(&self, way: Way) -> Account {
         Browser::lend(self, way)
+    }
+
+    fn trays(&self) -> Arc<Trays> {
+        Browser::trays(self)
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {

@@ -13,7 +13,11 @@ use super::{
     Ending, Lent, Order, Outcome, Report, Source, Terms, Usage,
     registry::{Entry, Phase},
 };
-use crate::{cdp::Mux, storage_state};
+use crate::{
+    cdp::Mux,
+    files::{self, Desk},
+    storage_state,
+};
 
 /// How often a browser is asked whether it lives.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -33,6 +37,7 @@ pub(super) struct Driver {
     slot: Option<OwnedSemaphorePermit>,
     source: Arc<dyn Source>,
     reports: mpsc::UnboundedSender<Report>,
+    files: files::Hub,
     wish: watch::Receiver<Option<Ending>>,
     terms: watch::Receiver<Terms>,
 }
@@ -44,9 +49,10 @@ impl Driver {
         slot: OwnedSemaphorePermit,
         source: Arc<dyn Source>,
         reports: mpsc::UnboundedSender<Report>,
+        files: files::Hub,
     ) -> Self {
         let (wish, terms) = (entry.wish.subscribe(), entry.terms.subscribe());
-        Self { order, entry, slot: Some(slot), source, reports, wish, terms }
+        Self { order, entry, slot: Some(slot), source, reports, files, wish, terms }
     }
 
     /// Runs the session to its end. Returns when nothing of it is left.
@@ -61,15 +67,19 @@ impl Driver {
             }),
             ending = self.called_off() => Err(ending),
         };
-        let (ending, browser) = match launched {
+        let (ending, browser, desk) = match launched {
             Ok(mut browser) => {
                 let account = browser.lend(std::mem::take(&mut self.order.way));
                 self.entry.account.get_or_init(|| account);
+                let mut desk = None;
                 let ending = match self.prepare(&browser.mux()).await {
-                    Ok(()) => self.serve(&mut *browser).await,
+                    Ok(()) => {
+                        desk = Some(self.desk(&*browser));
+                        self.serve(&mut *browser).await
+                    }
                     Err(ending) => ending,
                 };
-                (ending, Some(browser))
+                (ending, Some(browser), desk)
             }
             Err(ending) => {
                 self.over(ending.reason);
@@ -77,16 +87,21 @@ impl Driver {
                     EndReason::LaunchFailed | EndReason::ForceStopped => None,
                     _ => timeout(LAUNCH_GRACE, launching).await.ok().and_then(Result::ok),
                 };
-                (ending, late)
+                (ending, late, None)
             }
         };
         self.over(ending.reason);
         let usage = match browser {
-            Some(browser) => clean_up(browser, &self.entry, ending.reason).await,
+            Some(browser) => clean_up(browser, desk, &self.entry, ending.reason).await,
             None => Usage::default(),
         };
         info!(reason = %ending.reason, detail = ending.detail, "session over");
         self.finish(Outcome { ending, usage });
+    }
+
+    /// Serves the browser's files from now on.
+    fn desk(&self, browser: &dyn Lent) -> Desk {
+        Desk::open(&self.files, self.order.id, browser.trays(), &browser.mux(), &self.entry.orders)
     }
 
     /// Makes the browser what its first client is to find.
@@ -179,16 +194,31 @@ async fn wished(wish: &mut watch::Receiver<Option<Ending>>) -> Ending {
 }
 
 /// Clients are flushed and closed while the browser is torn down: neither waits for the other.
-/// One that is forced to stop does not wait for its clients at all.
-async fn clean_up(browser: Box<dyn Lent>, entry: &Entry, reason: EndReason) -> Usage {
+/// So are its last downloads kept, which are held open before their directory goes. One that
+/// is forced to stop waits for neither.
+async fn clean_up(
+    browser: Box<dyn Lent>,
+    desk: Option<Desk>,
+    entry: &Entry,
+    reason: EndReason,
+) -> Usage {
     let mux = browser.mux();
     mux.end(reason);
     if reason == EndReason::ForceStopped {
         browser.close().await;
         return entry.used(&mux);
     }
+    let keeping = match desk {
+        Some(desk) => Some(desk.close().await),
+        None => None,
+    };
+    let kept = async {
+        if let Some(keeping) = keeping {
+            keeping.done().await;
+        }
+    };
     let drained = timeout(DRAIN_LIMIT, mux.drained());
-    let (drained, ()) = tokio::join!(drained, browser.close());
+    let (drained, (), ()) = tokio::join!(drained, browser.close(), kept);
     if drained.is_err() {
         warn!("a client did not take its last messages in time");
     }

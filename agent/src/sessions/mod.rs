@@ -30,6 +30,7 @@ pub use self::registry::{Phase, Registry};
 use crate::{
     browser::LaunchOptions,
     cdp::{self, Mux},
+    files::{self, PlaceError, Trays},
     gateway::{Account, Way},
     storage_state::{self, StateError},
 };
@@ -123,6 +124,8 @@ pub(crate) trait Lent: Send {
     fn mux(&self) -> Arc<Mux>;
     /// Opens its way to the network, before anything else.
     fn lend(&self, way: Way) -> Account;
+    /// Where its files come and go.
+    fn trays(&self) -> Arc<Trays>;
     /// Waits until its process has ended. Cancel-safe.
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus>;
     /// Ends every process of it and removes its directory.
@@ -135,6 +138,7 @@ pub(crate) struct Sessions {
     source: Arc<dyn Source>,
     drivers: TaskTracker,
     reports: mpsc::UnboundedSender<Report>,
+    files: files::Hub,
 }
 
 impl Sessions {
@@ -142,9 +146,10 @@ impl Sessions {
     pub fn new(
         registry: Arc<Registry>,
         source: Arc<dyn Source>,
+        files: files::Hub,
     ) -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, receiver) = mpsc::unbounded_channel();
-        (Self { registry, source, drivers: TaskTracker::new(), reports }, receiver)
+        (Self { registry, source, drivers: TaskTracker::new(), reports, files }, receiver)
     }
 
     pub fn registry(&self) -> &Registry {
@@ -165,6 +170,7 @@ impl Sessions {
                     slot,
                     self.source.clone(),
                     self.reports.clone(),
+                    self.files.clone(),
                 );
                 self.drivers.spawn(driver.run().instrument(span));
             }
@@ -192,6 +198,26 @@ impl Sessions {
                 None => Err(CaptureError::NotRunning),
             };
             then(captured).await;
+        });
+    }
+
+    /// Carries out what is to be done with an upload, in a task of its own, and hands what
+    /// came of it to `then`. Orders of one session are carried out one after the other.
+    pub fn place<F>(
+        &self,
+        id: SessionId,
+        order: files::Order,
+        then: impl FnOnce(Result<(), PlaceError>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let queued = self.registry.place(id, order);
+        self.drivers.spawn(async move {
+            let placed = match queued {
+                Some(placed) => placed.await.unwrap_or(Err(PlaceError::NotRunning)),
+                None => Err(PlaceError::NotRunning),
+            };
+            then(placed).await;
         });
     }
 

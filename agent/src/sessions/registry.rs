@@ -15,13 +15,14 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry as Slot};
 use proto::{id::SessionId, session::EndReason};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::Instant,
 };
 
 use super::{Ending, Order, Terms, Usage};
 use crate::{
     cdp::Mux,
+    files::{self, PlaceError},
     gateway::{Account, Denials},
 };
 
@@ -67,6 +68,8 @@ pub(crate) struct Entry {
     pub outcome: OnceLock<Outcome>,
     /// Set by the hub.
     pub terms: watch::Sender<Terms>,
+    /// What is to be done with its uploads, once its browser runs.
+    pub orders: files::Queue,
 }
 
 impl Entry {
@@ -77,6 +80,7 @@ impl Entry {
             wish: watch::Sender::new(None),
             outcome: OnceLock::new(),
             terms: watch::Sender::new(order.terms),
+            orders: files::Queue::new(),
         }
     }
 
@@ -250,6 +254,15 @@ impl Registry {
             }
             Phase::Launching | Phase::Over(_) => None,
         }
+    }
+
+    /// Has something done with an upload; `None` when the session is not open here.
+    pub(super) fn place(
+        &self,
+        id: SessionId,
+        order: files::Order,
+    ) -> Option<oneshot::Receiver<Result<(), PlaceError>>> {
+        self.open.get(&id).map(|entry| entry.orders.add(order))
     }
 
     /// Asks a session to end; `false` when it is not open here.

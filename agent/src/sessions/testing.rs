@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use proto::id::SessionId;
+use proto::id::{AgentId, SessionId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
@@ -24,6 +24,7 @@ use super::{Lent, Order, Source, StorageState, Terms};
 use crate::{
     browser::LaunchOptions,
     cdp::{Guard, Mux},
+    files::{Hub, Trays},
     gateway::{Account, Way},
 };
 
@@ -73,7 +74,8 @@ impl Source for Fakes {
             tokio::spawn(answer(commands, answers));
             let mux = Mux::start(from_chrome, to_chrome, guard());
             let (killed, open) = (self.killed.subscribe(), self.open.clone());
-            Ok(Box::new(Fake { mux, killed, open }) as Box<dyn Lent>)
+            let place = tempfile::tempdir().expect("a directory");
+            Ok(Box::new(Fake { mux, killed, open, place }) as Box<dyn Lent>)
         }
         .boxed()
     }
@@ -103,6 +105,7 @@ struct Fake {
     mux: Arc<Mux>,
     killed: watch::Receiver<bool>,
     open: Arc<AtomicUsize>,
+    place: tempfile::TempDir,
 }
 
 impl Lent for Fake {
@@ -112,6 +115,10 @@ impl Lent for Fake {
 
     fn lend(&self, _way: Way) -> Account {
         Account::default()
+    }
+
+    fn trays(&self) -> Arc<Trays> {
+        Arc::new(Trays::open(self.place.path(), self.place.path()).expect("it is there"))
     }
 
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {
@@ -131,6 +138,11 @@ impl Lent for Fake {
         }
         .boxed()
     }
+}
+
+/// A hub for files that is not there.
+pub(crate) fn no_files() -> Hub {
+    Hub::new("http://127.0.0.1:1", AgentId::generate(), "").expect("an address")
 }
 
 /// An order for a new session that may run for a minute.

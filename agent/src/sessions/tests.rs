@@ -3,12 +3,12 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
-    testing::{Fakes, order, soon},
+    testing::{Fakes, no_files, order, soon},
     *,
 };
 
 fn start(capacity: u32, fakes: &Arc<Fakes>) -> (Sessions, UnboundedReceiver<Report>) {
-    Sessions::new(Registry::new(capacity), fakes.clone())
+    Sessions::new(Registry::new(capacity), fakes.clone(), no_files())
 }
 
 fn outcome(sessions: &Sessions, id: SessionId) -> Ending {
@@ -221,7 +221,7 @@ impl Source for Panics {
 
 #[tokio::test]
 async fn a_session_whose_task_panics_is_over_and_gives_its_slot_back() {
-    let (sessions, mut reports) = Sessions::new(Registry::new(1), Arc::new(Panics));
+    let (sessions, mut reports) = Sessions::new(Registry::new(1), Arc::new(Panics), no_files());
     for _ in 0..2 {
         let order = order();
         sessions.assign(order.clone());

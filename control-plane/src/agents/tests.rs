@@ -3,6 +3,7 @@
 mod actions;
 mod captures;
 mod denials;
+mod files;
 mod inputs;
 
 use std::{net::SocketAddr, time::Duration};

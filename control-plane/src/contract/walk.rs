@@ -8,6 +8,7 @@ use proto::id::SessionId;
 use serde_json::{Value, json};
 
 use crate::{
+    files::{self, Source},
     keys::{ADMIN, OWNER, READ, WRITE},
     people::Role,
     testing::{Answer, Call, TestApp, TestPerson, on_both_databases},
@@ -121,9 +122,18 @@ impl Things {
         let profile = app.call(Method::POST, "/v1/profiles").json(&profile).send().await;
         let invitation = json!({"email": "ada@thing.test", "role": "viewer"});
         let invitation = owner.ws(Method::POST, "/invitations").json(&invitation).send().await;
+        let running = id(session);
+        let of = running.parse().unwrap();
+        let agent = app.session(of).await.agent_id.unwrap();
+        for source in [Source::Caller(app.workspace), Source::Agent(agent)] {
+            // It can be read as JSON, like all else here.
+            files::tests::store(app, of, source, "thing.json", b"{}").await.unwrap();
+        }
         let (key, _) = owner.key(&json!({"label": "thing"})).await;
         Self(BTreeMap::from([
-            ("sessions/{id}", id(session)),
+            ("sessions/{id}", running),
+            ("uploads/{name}", "thing.json".to_owned()),
+            ("downloads/{name}", "thing.json".to_owned()),
             ("profiles/{id}", id(profile.expect(201))),
             ("ws/{slug}", "default".to_owned()),
             ("api-keys/{key_id}", key),

@@ -47,6 +47,9 @@ migrations! {
     30 "0030_rate_limits"
     40 "0040_agent_isolation"
     41 "0041_egress"
+    50 "0050_session_files"
+    51 "0051_file_chunks"
+    52 "0052_file_orders"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

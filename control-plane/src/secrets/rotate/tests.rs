@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    cursor,
+    cursor, files,
     secrets::Secrets,
     sessions::{captures, inputs},
     signing::{self, Signer},
@@ -115,6 +115,15 @@ on_both_databases! {
         captures::captured(&app.app, agent, captured).await.unwrap();
         assert_eq!(rotate(&app).await.unwrap().captures, 1);
         assert_eq!(captures::content(&app.app, id).await.unwrap(), b"state");
+    }
+
+    async fn files_are_wrapped_anew_too(app: TestApp) {
+        let things = things(&app).await;
+        let source = files::Source::Caller(app.workspace);
+        files::tests::store(&app, things.session, source, "f", b"content").await.unwrap();
+        assert_eq!(rotate(&app).await.unwrap().files, 1);
+        let path = format!("/v1/sessions/{}/uploads/f", things.session);
+        assert_eq!(app.get(&path).send().await.text, "content");
     }
 
     async fn a_rotation_that_was_killed_is_taken_up(app: TestApp) {
