@@ -77,7 +77,7 @@ impl<S: Sync, const MAX: usize> FromRequest<S> for WrittenBody<MAX> {
         let too_large =
             || Problem::new(Slug::PayloadTooLarge, format!("the body is larger than {MAX} bytes"));
         // Refused before it is read, if it says how long it is.
-        if announced_length(&parts.headers).is_some_and(|length| length > MAX) {
+        if announced_length(&parts.headers).is_some_and(|length| length > MAX as u64) {
             return Err(too_large());
         }
         let is_json = is_json(&parts.headers);
@@ -111,7 +111,8 @@ fn not_json() -> Problem {
     Problem::new(Slug::UnsupportedMediaType, "the body must be application/json")
 }
 
-fn announced_length(headers: &HeaderMap) -> Option<usize> {
+/// How many bytes a body is to have, if it says so.
+pub fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

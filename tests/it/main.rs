@@ -9,6 +9,7 @@ mod contract;
 mod crash;
 mod create;
 mod deadlines;
+mod files;
 mod halves;
 mod hostile;
 mod limits;

@@ -163,6 +163,36 @@ impl Api {
         self.send(Method::GET, path, &[], None).await
     }
 
+    /// Puts a file.
+    ///
+    /// # Panics
+    ///
+    /// When no answer comes.
+    pub async fn put(&self, path: &str, content: Vec<u8>) -> Answer {
+        let request = self.http.put(format!("{}{path}", self.base_url)).body(content);
+        let request = request.bearer_auth(self.key.as_deref().unwrap_or_default());
+        let response = request.send().await.expect("an answer to PUT");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole answer to PUT");
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default() }
+    }
+
+    /// Gets a file, or a part of it: status and bytes.
+    ///
+    /// # Panics
+    ///
+    /// When no answer comes.
+    pub async fn bytes(&self, path: &str, range: Option<&str>) -> (u16, Vec<u8>) {
+        let mut request = self.http.get(format!("{}{path}", self.base_url));
+        request = request.bearer_auth(self.key.as_deref().unwrap_or_default());
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
+        let response = request.send().await.expect("an answer to GET");
+        let status = response.status().as_u16();
+        (status, response.bytes().await.expect("a whole file").into())
+    }
+
     /// Asks for a session with a key.
     pub async fn create_with(&self, key: &str, prefer: &str, body: &Value) -> Answer {
         let headers = [("idempotency-key", key), ("prefer", prefer)];

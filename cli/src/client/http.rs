@@ -1,11 +1,15 @@
 //! One request to a server, and its answer.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context;
 use http::{Method, header};
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Body, Client, Response, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::sleep;
+use tokio::{fs::OpenOptions, io::AsyncWriteExt, time::sleep};
 
 use super::error::{Error, Refusal, Result};
 use crate::control_plane::VERSION;
@@ -25,6 +29,8 @@ pub struct Request {
     query: Vec<(String, String)>,
     headers: Vec<(&'static str, String)>,
     body: Option<String>,
+    /// A file as the body.
+    file: Option<PathBuf>,
     patience: Duration,
     repeatable: bool,
 }
@@ -37,6 +43,7 @@ impl Request {
             query: Vec::new(),
             headers: Vec::new(),
             body: None,
+            file: None,
             patience: ANSWER,
             repeatable,
         }
@@ -60,6 +67,11 @@ impl Request {
     /// Changes. The same change twice is as good as once.
     pub fn patch(path: impl Into<String>) -> Self {
         Self::new(Method::PATCH, path, true)
+    }
+
+    /// Puts a file. The same one twice is as good as once.
+    pub fn put_file(path: impl Into<String>, file: PathBuf) -> Self {
+        Self { file: Some(file), ..Self::new(Method::PUT, path, true) }
     }
 
     /// Adds a parameter.
@@ -148,9 +160,38 @@ impl Api {
     ///
     /// When no answer came, or one that is not a success.
     pub async fn send(&self, request: Request) -> Result<Answer> {
+        let response = self.answer(&request).await?;
+        let text = response.text().await;
+        Ok(Answer { text: text.map_err(|error| Error::unreachable(&self.base_url, &error))? })
+    }
+
+    /// Sends a request, and writes the body of the answer to a file: in place of what is
+    /// there, or only where nothing is. Says how many bytes it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and when the file cannot be written.
+    pub async fn fetch(&self, request: Request, to: &Path, replace: bool) -> Result<u64> {
+        let mut response = self.answer(&request).await?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(replace).truncate(replace).create_new(!replace);
+        let cannot = || format!("{} cannot be written", to.display());
+        let mut file = options.open(to).await.with_context(cannot)?;
+        let mut size_bytes = 0;
+        while let Some(piece) =
+            response.chunk().await.map_err(|error| Error::unreachable(&self.base_url, &error))?
+        {
+            size_bytes += piece.len() as u64;
+            file.write_all(&piece).await.with_context(cannot)?;
+        }
+        file.flush().await.with_context(cannot)?;
+        Ok(size_bytes)
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response> {
         let mut pauses = PAUSES.iter();
         loop {
-            let error = match self.attempt(&request).await {
+            let error = match self.attempt(request).await? {
                 Ok(outcome) => return outcome,
                 Err(error) => error,
             };
@@ -162,7 +203,8 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, request: &Request) -> reqwest::Result<Result<Answer>> {
+    /// The inner error is of the way to the server and back.
+    async fn attempt(&self, request: &Request) -> Result<reqwest::Result<Result<Response>>> {
         let url = format!("{}{}", self.base_url, request.path);
         let mut sent = self.http.request(request.method.clone(), url).timeout(request.patience);
         if !request.query.is_empty() {
@@ -177,14 +219,24 @@ impl Api {
         if let Some(body) = &request.body {
             sent = sent.header(header::CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let response = sent.send().await?;
+        if let Some(path) = &request.file {
+            let cannot = || format!("{} cannot be read", path.display());
+            let file = tokio::fs::File::open(path).await.with_context(cannot)?;
+            let length = file.metadata().await.with_context(cannot)?.len();
+            sent = sent.header(header::CONTENT_LENGTH, length).body(Body::from(file));
+        }
+        Ok(self.sent(sent).await)
+    }
+
+    async fn sent(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Result<Response>> {
+        let response = request.send().await?;
+        if response.status().is_success() {
+            return Ok(Ok(response));
+        }
         let status = response.status();
         let retry_after = response.headers().get(header::RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await?;
-        if status.is_success() {
-            return Ok(Ok(Answer { text }));
-        }
         let refusal = Refusal::read(status.as_u16(), text, retry_after);
         Ok(Err(Error::Refused(Box::new(refusal))))
     }

@@ -20,23 +20,24 @@ use super::{
     orders::{self, Order},
     store, sweep,
 };
-use crate::{app::App, error::Error, secrets::DataKey, sessions::SessionRow};
+use crate::{
+    app::App,
+    error::Error,
+    secrets::{DataKey, PIECE_OVERHEAD},
+    sessions::SessionRow,
+};
 
 /// Bytes of a chunk in clear, but for the last of a file.
 pub const CHUNK: usize = 1 << 20;
-/// How much longer a chunk is when it is encrypted: nonce and tag.
-const OVERHEAD: u64 = 40;
+/// How much longer a chunk is when it is encrypted.
+const OVERHEAD: u64 = PIECE_OVERHEAD as u64;
 /// Chunks that go to the object store together: S3 takes no parts under 5 MiB.
 const PART: usize = 8;
 
-/// What a file's data key is wrapped for. `secrets::rotate` has the same.
+/// What a file's data key is wrapped for, and its chunks encrypted. `secrets::rotate` has the
+/// same.
 fn purpose(id: FileId) -> String {
     format!("file {id}")
-}
-
-/// What a chunk is encrypted for: so none can take another's place.
-fn purpose_of_chunk(id: FileId, seq: u64) -> String {
-    format!("file {id} {seq}")
 }
 
 /// What is to be written.
@@ -129,7 +130,8 @@ impl Writer {
 
     /// Writes what is pending as a chunk. `more` follows: the first one decides where all go.
     async fn write_chunk(&mut self, more: bool) -> Result<(), Error> {
-        let sealed = self.key.encrypt(&purpose_of_chunk(self.id, self.chunks), &self.pending)?;
+        let mut sealed = mem::take(&mut self.pending);
+        self.key.encrypt_piece(self.chunks, &purpose(self.id), &mut sealed)?;
         let is_large = self.object.is_some() || self.chunks == 0 && more;
         if is_large && self.app.objects.is_configured() {
             self.write_to_object(&sealed).await?;
@@ -140,7 +142,6 @@ impl Writer {
             }
             tx.commit().await?;
         }
-        self.pending.clear();
         self.chunks += 1;
         Ok(())
     }
@@ -290,15 +291,16 @@ pub fn read(
 }
 
 async fn read_chunk(app: &App, file: &FileRow, key: &DataKey, seq: u64) -> Result<Vec<u8>, Error> {
-    let sealed = if file.in_objects {
+    let mut chunk: Vec<u8> = if file.in_objects {
         app.objects.read_file(file.id, sealed(file.size_bytes, seq)).await?.into()
     } else {
         let mut tx = app.db.read().await?;
         let chunk = store::chunk(&mut tx, file.id, seq).await?;
         chunk.with_context(|| format!("chunk {seq} of file {} is gone", file.id))?
     };
-    let clear = key.decrypt(&purpose_of_chunk(file.id, seq), &sealed);
-    Ok(clear.with_context(|| format!("chunk {seq} of file {}", file.id))?)
+    let opened = key.decrypt_piece(seq, &purpose(file.id), &mut chunk);
+    opened.with_context(|| format!("chunk {seq} of file {}", file.id))?;
+    Ok(chunk)
 }
 
 /// Where in its object a chunk is, encrypted, of a file of this size.
@@ -315,8 +317,10 @@ mod tests {
     #[test]
     fn an_encrypted_chunk_is_where_it_is_looked_for() {
         let key = DataKey::generate().unwrap();
-        let whole = key.encrypt("x", &vec![0; CHUNK]).unwrap();
-        let rest = key.encrypt("x", b"rest").unwrap();
+        let [whole, rest] = [vec![0; CHUNK], b"rest".to_vec()].map(|mut piece| {
+            key.encrypt_piece(0, "x", &mut piece).unwrap();
+            piece
+        });
         let size = CHUNK as u64 * 2 + 4;
         assert_eq!(sealed(size, 0), 0..whole.len() as u64);
         assert_eq!(sealed(size, 1), whole.len() as u64..2 * whole.len() as u64);

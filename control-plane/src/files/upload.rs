@@ -2,12 +2,12 @@
 
 use axum::{
     Json,
-    body::{Body, HttpBody},
+    body::Body,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use proto::{
     id::{SessionId, WorkspaceId},
     problem::Problem,
@@ -26,7 +26,7 @@ use crate::{
     app::App,
     error::Error,
     keys::{Caller, Write},
-    request::Query,
+    request::{Query, announced_length},
     sessions::{self, get::named},
 };
 
@@ -54,14 +54,16 @@ pub async fn put(
     caller: Caller<Write>,
     Path((id, name)): Path<(String, String)>,
     query: Query,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     query.allow_none()?;
     let session = named(&id)?;
+    let size_bytes = announced_length(&headers);
     // In a task of its own: a caller that goes away leaves nothing half written.
     let putting = app.tasks.spawn({
         let app = app.clone();
-        async move { take(&app, caller.workspace, session, name, body).await }
+        async move { take(&app, caller.workspace, session, name, size_bytes, body).await }
     });
     let stored = putting.await.map_err(|error| Error::from(anyhow::Error::from(error)))??;
     let location = location(session, &stored.file.name);
@@ -82,6 +84,7 @@ async fn take(
     workspace: WorkspaceId,
     session: SessionId,
     name: String,
+    size_bytes: Option<u64>,
     body: Body,
 ) -> Result<Stored, Error> {
     if let Err(wrong) = name::check(&name) {
@@ -91,7 +94,6 @@ async fn take(
         return Err(session.map_or(Error::NoSuchSession, |_| wrong));
     }
     let source = Source::Caller(workspace);
-    let size_bytes = body.size_hint().exact();
     let mut writer =
         Writer::begin(app, New { session, source, name, guid: None, size_bytes }).await?;
     if let Err(error) = write(app, &mut writer, body).await {

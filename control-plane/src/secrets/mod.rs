@@ -19,6 +19,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use anyhow::anyhow;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use chacha20poly1305::XChaCha20Poly1305;
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
@@ -147,7 +149,8 @@ impl Secrets {
     }
 }
 
-/// Encrypts one thing, once, with XChaCha20-Poly1305.
+/// Encrypts one thing, once, with XChaCha20-Poly1305; or one large thing piece by piece, each
+/// once, with AES-256-GCM, which processors do by themselves.
 pub struct DataKey([u8; 32]);
 
 impl DataKey {
@@ -166,6 +169,38 @@ impl DataKey {
         ring::open(&self.cipher(), purpose, sealed)
     }
 
+    /// Encrypts a piece of a large thing, in place. Its number is its nonce: no other piece of
+    /// the thing may have it. It becomes longer by [`PIECE_OVERHEAD`].
+    pub fn encrypt_piece(
+        &self,
+        number: u64,
+        purpose: &str,
+        piece: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        let (nonce, purpose) = (nonce_of(number), Aad::from(purpose));
+        let sealed = self.gcm()?.seal_in_place_append_tag(nonce, purpose, piece);
+        sealed.map_err(|_| anyhow!("could not encrypt"))
+    }
+
+    /// The reverse of [`DataKey::encrypt_piece`].
+    pub fn decrypt_piece(
+        &self,
+        number: u64,
+        purpose: &str,
+        piece: &mut Vec<u8>,
+    ) -> Result<(), Undecryptable> {
+        let gcm = self.gcm().map_err(|_| Undecryptable)?;
+        let opened = gcm.open_in_place(nonce_of(number), Aad::from(purpose), piece);
+        let length = opened.map_err(|_| Undecryptable)?.len();
+        piece.truncate(length);
+        Ok(())
+    }
+
+    fn gcm(&self) -> anyhow::Result<LessSafeKey> {
+        let key = UnboundKey::new(&AES_256_GCM, &self.0);
+        Ok(LessSafeKey::new(key.map_err(|_| anyhow!("no key for AES-256-GCM"))?))
+    }
+
     /// Itself, to be wrapped.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -174,6 +209,15 @@ impl DataKey {
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&self.0.into())
     }
+}
+
+/// How much longer an encrypted piece is, in bytes.
+pub const PIECE_OVERHEAD: usize = 16;
+
+fn nonce_of(number: u64) -> Nonce {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&number.to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
 }
 
 impl fmt::Debug for DataKey {
@@ -218,6 +262,24 @@ mod tests {
         assert!(again.decrypt("profile 2", &sealed).is_err());
         assert!(DataKey::generate().unwrap().decrypt("profile 1", &sealed).is_err());
         assert!(!format!("{key:?}").contains(&format!("{:?}", key.as_bytes())));
+    }
+
+    #[test]
+    fn a_piece_is_read_only_in_its_own_place() {
+        let key = DataKey::generate().unwrap();
+        let mut sealed = b"piece".to_vec();
+        key.encrypt_piece(7, "file 1", &mut sealed).unwrap();
+        assert_eq!(sealed.len(), 5 + PIECE_OVERHEAD);
+        assert!(!sealed.starts_with(b"piece"));
+        let open = |key: &DataKey, number, purpose, mut piece: Vec<u8>| {
+            key.decrypt_piece(number, purpose, &mut piece).map(|()| piece)
+        };
+        assert_eq!(open(&key, 7, "file 1", sealed.clone()).unwrap(), b"piece");
+        assert!(open(&key, 8, "file 1", sealed.clone()).is_err());
+        assert!(open(&key, 7, "file 2", sealed.clone()).is_err());
+        assert!(open(&DataKey::generate().unwrap(), 7, "file 1", sealed.clone()).is_err());
+        sealed[2] ^= 1;
+        assert!(open(&key, 7, "file 1", sealed).is_err());
     }
 
     #[test]

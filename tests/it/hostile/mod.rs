@@ -1,6 +1,7 @@
 //! Hostile clients and pages: real servers, real Chromium, real attacks.
 
 mod egress;
+mod files;
 mod guard;
 mod paths;
 mod surfaces;

@@ -2,6 +2,7 @@
 
 mod create;
 mod events;
+mod files;
 mod list;
 mod show;
 
@@ -68,6 +69,12 @@ enum Action {
     },
     /// Keep a session's cookies and storage as a profile
     SaveProfile(Saved),
+    /// Put files where a session's browser can upload them from
+    Upload(files::Upload),
+    /// List what a session's browser has downloaded, newest first
+    Downloads(files::Downloads),
+    /// Get a file that a session's browser has downloaded
+    Download(files::Download),
     /// Kill a session's browser at once (needs a key with the scope admin)
     ForceStop {
         /// The session
@@ -113,6 +120,9 @@ impl Action {
             Self::Events { id, follow: true } => events::follow(api, id, json).await,
             Self::Keepalive { id, extend } => keepalive(api, id, extend).await,
             Self::SaveProfile(saved) => saved.save(api).await,
+            Self::Upload(files) => Ok(files.put(api).await),
+            Self::Downloads(wanted) => wanted.list(api).await,
+            Self::Download(wanted) => wanted.get(api).await,
             Self::ForceStop { id } => force_stop(api, id).await,
         }
     }

@@ -202,3 +202,38 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         assert!(Line::try_parse_from(words).is_err(), "{line}");
     }
 }
+
+#[tokio::test]
+async fn files_go_and_come() {
+    let place = tempfile::tempdir().unwrap();
+    let [given, got] = ["a b.txt", "got"].map(|name| place.path().join(name));
+    std::fs::write(&given, "\"content\"").unwrap();
+    let file =
+        json!({"name": "a b.txt", "size_bytes": 9, "created_at": "2026-11-22T12:00:00.000Z"});
+    let server = StandIn::start({
+        let file = file.clone();
+        move |asked| match asked.uri.rsplit_once('/').unwrap().1 {
+            "downloads" => (200, json!({"items": [file], "next_cursor": null, "has_more": false})),
+            _ => (200, file.clone()),
+        }
+    })
+    .await;
+    let api = Api::new(server.url.clone()).unwrap();
+    let words = ["session", "upload", ID, given.to_str().unwrap()];
+    let put = Line::try_parse_from(words).unwrap().arguments.action.run(&api, false).await;
+    assert_eq!(put.unwrap().people(), "put uploads/a b.txt (9 B)");
+    let asked = server.only();
+    assert_eq!(asked.line(), format!("PUT /v1/sessions/{ID}/uploads/a%20b%2Etxt"));
+    assert_eq!(
+        (&asked.body, &asked.headers["content-length"]),
+        (&json!("content"), &"9".parse().unwrap())
+    );
+    let listed = action(&format!("downloads {ID}")).run(&api, false).await.unwrap();
+    assert_eq!(listed.people(), "NAME     SIZE  CREATED\na b.txt  9 B   2026-11-22 12:00:00Z");
+    for _ in 0..2 {
+        let words = ["session", "download", ID, "a b.txt", "-o", got.to_str().unwrap()];
+        let done = Line::try_parse_from(words).unwrap().arguments.action.run(&api, false).await;
+        assert!(done.unwrap().people().starts_with(got.to_str().unwrap()));
+        assert_eq!(std::fs::read_to_string(&got).unwrap(), file.to_string());
+    }
+}
