@@ -51,8 +51,8 @@ impl Directory {
         let directory = Self { path, name };
         make(&directory.uploads(), user)?;
         for path in directory.writable() {
-            make(&path, user)?;
-            user.map_or(Ok(()), |user| chown(path, Some(user), None))?;
+            DirBuilder::new().mode(0o700).create(&path)?;
+            user.map_or(Ok(()), |user| chown(path, Some(user), Some(user)))?;
         }
         Ok(directory)
     }
@@ -103,9 +103,10 @@ impl Directory {
 
 /// Makes one that is the agent's, and that `user` may read.
 fn make(path: &Path, user: Option<u32>) -> io::Result<()> {
-    let Some(user) = user else { return DirBuilder::new().mode(0o700).create(path) };
-    DirBuilder::new().mode(0o750).create(path)?;
-    chown(path, None, Some(user))
+    DirBuilder::new().mode(0o700).create(path)?;
+    let Some(user) = user else { return Ok(()) };
+    chown(path, None, Some(user))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o750)) // whatever the agent's umask
 }
 
 /// Makes the root for browsers, or corrects its mode.
@@ -136,7 +137,7 @@ mod tests {
     fn only_its_user_can_enter_it() {
         let root = tempfile::tempdir().unwrap();
         let directory = Directory::create(root.path(), None).unwrap();
-        for path in [directory.path(), &directory.tmp()] {
+        for path in [directory.path(), &directory.tmp(), &directory.uploads()] {
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o700);
         }
         assert_eq!(directory.name().len(), NAME_LEN);

@@ -1,5 +1,8 @@
 use super::*;
-use crate::browser::testing::{HEADLESS_SHELL, Place, descriptors, until};
+use crate::browser::{
+    Isolation,
+    testing::{HEADLESS_SHELL, Place, descriptors, until},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -111,7 +114,10 @@ async fn filling_goes_on_when_browsers_start_again() {
     let place = Place::new();
     let mended = place.path().join("mended");
     let script = format!("test -e {} && exec {HEADLESS_SHELL} \"$@\"; exit 1", mended.display());
-    let launcher = place.launcher(place.script(&script)).await;
+    // The jail runs no scripts.
+    let program = place.script(&script);
+    let launcher = Launcher::open(&program, &place.root(), Isolation::none()).await.unwrap();
+    let launcher = Arc::new(launcher);
     let pool = Pool::start(launcher, 1, CancellationToken::new(), &TaskTracker::new());
     let error = pool.take(&LaunchOptions::default()).await.unwrap_err();
     assert!(matches!(error, LaunchError::Exited { .. }), "{error:?}");

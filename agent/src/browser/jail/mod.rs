@@ -7,6 +7,8 @@
 //! Kept true: a layer that [`Isolation`] calls active is on for every browser, or the browser
 //! is not started.
 
+#[cfg(test)]
+mod attacks;
 mod isolation;
 mod landlock;
 mod limits;
