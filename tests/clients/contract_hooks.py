@@ -1,15 +1,21 @@
-"""What schemathesis takes for a fault though the contract wants it so.
+"""What schemathesis cannot know: who asks, about what, and what the contract wants otherwise.
 
 Every check is on for every operation. A failure is dropped only when the answer itself shows
 that it rests on something that the tool cannot know, and each such case is written here.
 """
 
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
 from zlib import crc32
 
 import schemathesis
+from contract_people import People
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from schemathesis.core.failures import AcceptedNegativeData
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.core.failures import AcceptedNegativeData, ServerError
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 # It takes a request that fits the schema for one that must succeed. But no schema can say
@@ -32,6 +38,25 @@ REFUSED_AT = {
 # It takes DELETE for the end of a thing. But a session is released, and stays to be read.
 RELEASED = {"COMPLETED", "EXPIRED", "ERRORED"}
 RELEASES = "/v1/sessions/{id}"
+# And a workspace is kept for a while, and its owner may read all that is in it.
+KEEPS = "/v1/dashboard/ws/{slug}"
+
+# How it is told that no browser could be prepared as a session wanted it.
+UNSTARTED = "browsers failed to start"
+
+people = People()
+# The parameter of a path that names what an operation makes.
+MAKES = {"createApiKey": "key_id", "createInvitation": "id"}
+# What was made, each with the slug of its workspace.
+made = defaultdict(list)
+# Slugs of workspaces that were made.
+slugs = []
+# Which statuses each operation has answered with.
+answered = defaultdict(set)
+
+
+def name_of(case):
+    return case.operation.definition.raw["operationId"]
 
 
 def without_nulls(value):
@@ -41,8 +66,9 @@ def without_nulls(value):
 
 
 def fits_without_nulls(case):
-    """`null` is the same as nothing, also where the document, for the sake of generated clients,
-    does not list a field because it belongs to another form of the body."""
+    """`null` is the same as nothing, also where the document does not list a field because it
+    belongs to another form of the body. Listed as `null` there, openapi-fetch makes it `never`
+    and the form cannot be sent at all."""
     document = case.operation.schema.raw_schema
     body = document["paths"][case.operation.path][case.operation.method]["requestBody"]
     schema = body["content"]["application/json"]["schema"]
@@ -55,6 +81,11 @@ def json_of(response):
         return response.json()
     except ValueError:
         return {}
+
+
+def one_in(number, *told):
+    """Whether it is the turn of this one: by what it says, so that a seed tells everything."""
+    return crc32(repr(told).encode()) % number == 0
 
 
 LABEL = st.from_regex(r"\A[a-z]([a-z0-9-]{0,9}[a-z0-9])?\Z").filter(lambda one: "--" not in one)
@@ -80,13 +111,86 @@ RULE_PORT = st.sampled_from(["", ":443", ":8000-8999"])
 schemathesis.openapi.format("egress-rule", st.tuples(HOSTS, RULE_PORT).map("".join))
 
 
+@schemathesis.auth(refresh_interval=None)
+class Credential:
+    """A key for programs' routes, a person's token for people's."""
+
+    def get(self, case, context):
+        ways = {name for way in case.operation.definition.raw.get("security", []) for name in way}
+        if "api_key" in ways:
+            return people.key
+        if "access_token" in ways:
+            return people.leaver() if name_of(case) == "signOut" else people.owner.token()
+        return None
+
+    def set(self, case, data, context):
+        if data:
+            case.headers["Authorization"] = f"Bearer {data}"
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    name = name_of(case)
+    if case.meta and not case.meta.is_negative_at(ParameterLocation.PATH):
+        linked = case.meta.phase.name.value == "stateful"
+        put_in_place(name, case.path_parameters, linked)
+    if case.meta and case.meta.generation.mode.is_positive:
+        forget_cursor(case.query or {})
+        put_token(name, case.body)
+        if name in ("keepSessionAlive", "saveProfile") and one_in(3, case.path_parameters):
+            case.path_parameters["id"] = people.session()
+
+
+def put_in_place(name, path, linked):
+    """Leads most requests to what is there, and none to what the others need. Where a link
+    led stays."""
+    slug = path.get("slug")
+    if slug is None:
+        return
+    kept = one_in(8, name, path)
+    other = next((one for one in ("user_id", "key_id", "id") if one in path), None)
+    if other == "user_id":
+        if not kept or path[other] == people.owner.id:
+            path["slug"], path[other] = people.WORKSPACE, people.colleague()
+    elif other:
+        if not kept and not (linked and (slug, path[other]) in made[other]):
+            ours = [one for where, one in made[other] if where == people.WORKSPACE]
+            path["slug"], path[other] = people.WORKSPACE, (ours or [path[other]])[-1]
+    elif not kept and not (slug in slugs and (linked or name.endswith("Workspace"))):
+        path["slug"] = people.WORKSPACE
+    if name == "deleteWorkspace" and path["slug"] == people.WORKSPACE:
+        path["slug"] = slugs[-1] if slugs else "nobodys"
+
+
+def forget_cursor(query):
     """Leaves out most invented cursors, so that lists also answer with a page."""
-    query = case.query or {}
-    positive = case.meta and case.meta.generation.mode.is_positive
-    if positive and "cursor" in query and crc32(repr(query).encode()) % 8:
+    if "cursor" in query and not one_in(8, query):
         del query["cursor"]
+
+
+def put_token(name, body):
+    """Gives tokens that are good now and then."""
+    if name == "signIn" and one_in(4, body):
+        body["token"] = people.invitation()
+    if name == "refreshTokens" and isinstance(body, dict) and one_in(4, body):
+        body["refresh_token"] = people.somebody().refresh
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    name = name_of(case)
+    answered[name].add(response.status_code)
+    if response.status_code == 201 and name in MAKES:
+        made[MAKES[name]].append((case.path_parameters["slug"], response.json()["id"]))
+    elif response.status_code == 201 and name == "createWorkspace":
+        slugs.append(response.json()["slug"])
+    elif response.status_code == 204 and name == "removeMember":
+        people.removed(case.path_parameters["user_id"])
+    elif response.status_code == 204 and name == "signOut":
+        people.left()
+    Path(os.environ["VENTUS_ANSWERED"]).write_text(
+        json.dumps({name: sorted(statuses) for name, statuses in answered.items()})
+    )
 
 
 @schemathesis.hook
@@ -98,8 +202,14 @@ def filter_failure(context, failure, case, response):
         return not (slug in NAMES_NOTHING or (pointers and pointers <= REFUSED_AT))
     if isinstance(failure, AcceptedNegativeData) and isinstance(case.body, dict):
         return case.body == without_nulls(case.body) or not fits_without_nulls(case)
+    if isinstance(failure, ServerError) and name_of(case) == "createSession":
+        # only a browser knows whether it takes a state that is as it should be
+        state = case.body.get("storage_state") or case.body.get("profile_id")
+        return not (state and json_of(response).get("detail", "").startswith(UNSTARTED))
     if isinstance(failure, UseAfterFree) and case.operation.path.startswith(RELEASES):
         answer = json_of(response)
         events = [event["status"] for event in answer.get("items", [])]
         return answer.get("status", events[-1] if events else None) not in RELEASED
+    if isinstance(failure, UseAfterFree) and case.operation.path.startswith(KEEPS):
+        return case.method != "GET" or json_of(response).get("status", "DELETED") != "DELETED"
     return True

@@ -1,7 +1,7 @@
 //! The live server does what its own OpenAPI document says, in every detail that a machine can
 //! check, and clients that are generated from the document work.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use harness::{Api, Server, clients, folder};
 use serde_json::json;
@@ -60,15 +60,22 @@ async fn the_server_keeps_its_contract() {
         "--report-dir",
         directory,
     ];
-    let key = server.key().unwrap();
-    let environment =
-        [("VENTUS_API_KEY", key.as_str()), ("HYPOTHESIS_STORAGE_DIRECTORY", directory)];
+    let mails = server.data().join("mail");
+    let answered = report.path().join("answered.json");
+    let environment = [
+        ("VENTUS_SERVER", server.api.base_url.as_str()),
+        ("VENTUS_MAILS", text(&mails)),
+        ("VENTUS_ANSWERED", text(&answered)),
+        ("HYPOTHESIS_STORAGE_DIRECTORY", directory),
+        ("PYTHONPATH", "."), // the hooks are of two files
+    ];
     let said = clients::tool("schemathesis", &arguments, &environment).await;
     println!("{said}");
     let cases = said.lines().find_map(|line| line.trim().split_once(" generated, "));
     let cases = cases.expect("a number of cases").0.replace(',', "");
     let cases: usize = cases.parse().unwrap();
-    assert!(cases > 500, "only {cases} cases");
+    assert!(cases > 2_000, "only {cases} cases");
+    assert_eq!(without_success(&answered), [""; 0], "never succeeded");
     releasing.abort();
     for session in server.api.all().await {
         server.api.release(session.id()).await;
@@ -130,6 +137,15 @@ async fn a_generated_typescript_client_type_checks_and_works() {
     let script = at("out/client.js");
     clients::node(text(&script), &[&server.api.base_url], &[("VENTUS_API_KEY", &key)]).await;
     server.stop().await;
+}
+
+/// The operations that no request of the run was good enough for.
+fn without_success(answered: &Path) -> Vec<String> {
+    let answered = fs::read(answered).unwrap();
+    let answered: BTreeMap<String, Vec<u16>> = serde_json::from_slice(&answered).unwrap();
+    assert!(answered.len() > 35, "only {} operations were asked", answered.len());
+    let failed = answered.into_iter().filter(|(_, statuses)| !statuses.iter().any(|s| *s < 300));
+    failed.map(|(name, _)| name).collect()
 }
 
 fn text(path: &Path) -> &str {

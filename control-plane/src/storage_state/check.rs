@@ -28,8 +28,9 @@ fn check_cookie(cookie: &mut Object<'_, '_>) {
     cookie.checked("path", true, "must begin with a slash", |path| {
         path.as_str().is_some_and(|path| path.starts_with('/'))
     });
+    // Before 0 it is as -1: it ends with the session.
     cookie.checked("expires", false, "must be -1 or Unix seconds up to the year 9999", |expires| {
-        expires.as_f64().is_some_and(|at| at == -1.0 || (0.0..=LATEST).contains(&at))
+        expires.as_f64().is_some_and(|at| (-1.0..=LATEST).contains(&at))
     });
     cookie.checked("httpOnly", false, FLAG, Value::is_boolean);
     cookie.checked("secure", false, FLAG, Value::is_boolean);
