@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use harness::{
     PATIENCE, Proxy, Server, Site,
     cdp::Cdp,
-    eventually,
+    clients, eventually,
     tls::{Certificate, Front},
 };
 use serde_json::json;
@@ -160,6 +160,36 @@ async fn a_proxy_that_cannot_be_used_fails_every_navigation_and_the_log_says_why
     }
     keeps_its_secret(&server).await;
     server.at_rest(1).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_may_have_proxies_of_their_own() {
+    let certificate = Certificate::new().await;
+    let site = Site::start().await;
+    let plan = Server::up().capacity(1, 0).env("VENTUS_LOG", "trace");
+    let server = plan.env("SSL_CERT_FILE", certificate.certificate().display()).start().await;
+    let (http, https) =
+        tokio::join!(Proxy::start("http", &certificate), Proxy::start("https", &certificate),);
+    let socks = Proxy::for_anybody("socks5").await;
+    let named = |proxy: &Proxy| {
+        let (username, password) = (Proxy::USERNAME, Proxy::PASSWORD);
+        json!({ "server": proxy.url, "username": username, "password": password })
+    };
+    let proxies = json!({
+        "http": named(&http), "https": named(&https), "other": named(&other),
+        "socks5": { "server": socks.url },
+    });
+    site.put("proxies", proxies);
+    let session = server.api.create(json!({})).await;
+    clients::run("context-proxy.mjs", session.connect_url(), &site.url, &[]).await;
+    let host = site.url.strip_prefix("http://").unwrap();
+    for proxy in [&http, &https, &socks] {
+        assert!(proxy.went_to(host), "{}", proxy.url);
+    }
+    assert!(!other.went_to(host));
+    keeps_its_secret(&server).await;
+    server.api.release(session.id()).await;
     server.stop().await;
 }
 

@@ -35,10 +35,6 @@ impl Proxy {
     ///
     /// When it does not start.
     pub async fn start(scheme: &str, certificate: &Certificate) -> Self {
-        let mut command = Command::new(of_python("python3"));
-        command.arg(folder().join("clients/proxy.py")).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python");
         // Not as arguments: those of every process are looked through.
         let told = json!({
             "scheme": scheme,
@@ -47,6 +43,23 @@ impl Proxy {
             "certificate": certificate.certificate(),
             "key": certificate.key(),
         });
+        Self::told(scheme, &told).await
+    }
+
+    /// Starts one that serves anybody.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn for_anybody(scheme: &str) -> Self {
+        Self::told(scheme, &json!({ "scheme": scheme })).await
+    }
+
+    async fn told(scheme: &str, told: &Value) -> Self {
+        let mut command = Command::new(of_python("python3"));
+        command.arg(folder().join("clients/proxy.py")).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python");
         let mut stdin = child.stdin.take().expect("a pipe");
         stdin.write_all(format!("{told}\n").as_bytes()).await.expect("a proxy that listens");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();

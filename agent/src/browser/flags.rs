@@ -31,7 +31,7 @@ impl Kind {
 const BARS_HEIGHT: u32 = 87;
 
 /// For every browser, each with its reason.
-const COMMON: [&str; 33] = [
+const COMMON: [&str; 35] = [
     // The control channel: no port is ever opened.
     "--remote-debugging-pipe",
     // Nobody is there to click these away.
@@ -49,6 +49,10 @@ const COMMON: [&str; 33] = [
     "--disable-domain-reliability",
     "--metrics-recording-only",
     "--no-pings",
+    // What Chromium 156 asks its vendor nevertheless: who is signed in, and for components on
+    // demand. No flag stops it; so it asks where nobody is, which its gateway knows.
+    "--gaia-url=https://browser.invalid",
+    "--component-updater=url-source=https://browser.invalid/",
     // Behave as released, not as in the experiments that unbranded builds turn on.
     "--disable-field-trial-config",
     // No crash reports. Its handler process stays, and is ended with the rest: without it
@@ -81,9 +85,9 @@ const COMMON: [&str; 33] = [
 
 /// In this order: both big clients ask for the first three (changed request headers, http
 /// turned into https, delayed first paint); then Chrome's own traffic on the local network
-/// and to its vendor, and offers to translate.
+/// and to its vendor (hints, the time), and offers to translate.
 const DISABLED_FEATURES: &str = "--disable-features=AcceptCHFrame,HttpsUpgrades,PaintHolding,\
-     DialMediaRouteProvider,MediaRouter,OptimizationHints,Translate";
+     DialMediaRouteProvider,MediaRouter,OptimizationHints,NetworkTimeServiceQuerying,Translate";
 
 /// What the machine decides about a command line.
 #[derive(Clone, Copy, Debug)]

@@ -34,7 +34,7 @@ use crate::{
     Config,
     cdp::{CommandError, ContextProxy, Guard, Mux},
     files::Trays,
-    gateway::{Gateways, Policy},
+    gateway::{Contexts, Gateway, Gateways, Policy},
 };
 
 /// How long a browser may take until it answers.
@@ -186,7 +186,7 @@ impl Launcher {
     pub async fn launch(&self, options: &LaunchOptions) -> Result<Browser, LaunchError> {
         let born = Instant::now();
         let gateway = self.gateways.open().await.map_err(LaunchError::Gateway)?;
-        let (mut process, pipes, trays) = self.spawn(options, gateway.port())?;
+        let (mut process, pipes, trays) = self.spawn(options, &gateway)?;
         if let Some(user) = process.user() {
             gateway.serve_only(user);
         }
@@ -220,7 +220,7 @@ impl Launcher {
     fn spawn(
         &self,
         options: &LaunchOptions,
-        gateway: u16,
+        gateway: &Gateway,
     ) -> Result<(Process, io::Result<Arc<Mux>>, Trays), LaunchError> {
         self.check_binary()?;
         let user = self.claim_user()?;
@@ -230,10 +230,14 @@ impl Launcher {
         let spawned = Pipes::new().and_then(|pipes| {
             // Before anything of the browser's runs that could put others in their place.
             let trays = Trays::open(&directory.uploads(), &directory.downloads())?;
-            let jail =
-                Jail { user: id, directory: &directory, gateway, isolation: &self.isolation };
+            let jail = Jail {
+                user: id,
+                directory: &directory,
+                gateway: gateway.port(),
+                isolation: &self.isolation,
+            };
             let mut command = jail.command(&self.binary, pipes.commands.0, pipes.answers.1)?;
-            command.args(flags::arguments(self.machine, options, &directory, gateway));
+            command.args(flags::arguments(self.machine, options, &directory, gateway.port()));
             // It takes the command, which holds the browser's ends of the pipes: held longer,
             // their end would never come.
             let child = jail.spawn(&self.binary, command)?;
@@ -246,7 +250,9 @@ impl Launcher {
                 return Err(self.spawn_error(error));
             }
         };
-        let guard = Guard::new(directory.path(), Box::new(no_context_proxy));
+        let contexts = gateway.contexts();
+        let context_proxy = Box::new(move |server: &str| context_proxy(&contexts, server));
+        let guard = Guard::new(directory.path(), context_proxy);
         let process = Process::new(child, directory, user, self.clearings.clone())
             .ok_or_else(|| LaunchError::Spawn(Errno::SRCH.into()))?;
         let mux = pipe::Receiver::from_owned_fd(answers)
@@ -317,9 +323,10 @@ impl Launcher {
     }
 }
 
-/// Only the session has a proxy, by `proxy` in its request.
-fn no_context_proxy(_server: &str) -> Result<ContextProxy, String> {
-    Err("contexts have no proxies of their own: name one when the session is created".to_owned())
+/// The way to a proxy that a client gives to a context.
+fn context_proxy(contexts: &Contexts, server: &str) -> Result<ContextProxy, String> {
+    let proxy = contexts.open(server).map_err(|error| error.to_string())?;
+    Ok(ContextProxy { server: proxy.server().to_owned(), held: Box::new(proxy) })
 }
 
 /// The two pipes, (read end, write end) each; every end closes at exec.

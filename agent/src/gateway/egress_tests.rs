@@ -72,6 +72,23 @@ async fn a_server_opens_no_address_of_its_own_network_unless_it_says_so() {
 }
 
 #[tokio::test]
+async fn what_chrome_asks_of_its_vendor_goes_nowhere_and_counts_for_nothing() {
+    let mut upstream = Site::start(page).await;
+    for upstream in [None, proxy(&upstream)] {
+        let way = Way { upstream, egress: egress("example.com", "") };
+        let (gateway, account) = gateway(egress("127.0.0.1", ""), way).await;
+        for host in ["browser.invalid", "BROWSER.INVALID."] {
+            let answer = dial(&gateway, host, 443).await;
+            assert!(matches!(answer, Err(Answer::Refused(4))), "{answer:?}");
+        }
+        assert!(is_refused(&dial(&gateway, "not-invalid", 443).await));
+        assert_eq!((account.denials.count(), account.meter.bytes()), (1, 0));
+        gateway.close().await;
+    }
+    assert!(upstream.heads.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_session_narrows_what_its_server_opens() {
     let site = Site::start(page).await;
     let port = site.address.port();

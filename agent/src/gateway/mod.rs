@@ -241,6 +241,10 @@ async fn serve(lane: &Lane, mut stream: TcpStream) {
         Err(_) => return debug!("a connection without a request"),
     };
     let mut near = Near::new(stream, lane.account.meter.clone());
+    if target.is_nowhere() {
+        let _ = near.reply(Reply::HostUnreachable).await;
+        return;
+    }
     let judgement = lane.judge(&target);
     if judgement.is_ok() {
         lane.account.meter.asked_for(&target);

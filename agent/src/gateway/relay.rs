@@ -51,6 +51,7 @@ impl Relay<'_> {
         let target = target(request.method(), request.uri()).ok_or(RouteError::NotForAProxy)?;
         let asking = async {
             self.lane.judge(&target).map_err(RouteError::Refused)?;
+            self.lane.account.meter.asked_for(&target);
             if request.method() == Method::CONNECT {
                 self.open(request, &target).await
             } else {

@@ -63,6 +63,18 @@ pub struct Target {
     pub port: u16,
 }
 
+impl Target {
+    /// Whether there can be no such host (RFC 6761, section 6.4). Chrome's own questions to its
+    /// vendor are sent there, and are nobody's business: neither policy's nor a name server's.
+    pub fn is_nowhere(&self) -> bool {
+        const NOWHERE: &str = ".invalid";
+        let Host::Name(name) = &self.host else { return false };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let end = name.len().checked_sub(NOWHERE.len()).and_then(|at| name.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(NOWHERE))
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {

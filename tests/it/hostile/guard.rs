@@ -176,7 +176,7 @@ async fn each_rule_holds_on_a_connect_url() {
             json!({ "type": "drop", "x": 1, "y": 1, "data": { "items": [], "files": ["/etc/hostname"], "dragOperationsMask": 1 } }),
             "files",
         ),
-        (None, "Target.createBrowserContext", json!({ "proxyServer": "direct://" }), "proxy"),
+        (None, "Target.createBrowserContext", json!({ "proxyServer": "quic://a:1" }), "proxy"),
         (
             None,
             "Target.createBrowserContext",
