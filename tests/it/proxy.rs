@@ -169,8 +169,11 @@ async fn contexts_may_have_proxies_of_their_own() {
     let site = Site::start().await;
     let plan = Server::up().capacity(1, 0).env("VENTUS_LOG", "trace");
     let server = plan.env("SSL_CERT_FILE", certificate.certificate().display()).start().await;
-    let (http, https) =
-        tokio::join!(Proxy::start("http", &certificate), Proxy::start("https", &certificate),);
+    let (http, https, other) = tokio::join!(
+        Proxy::start("http", &certificate),
+        Proxy::start("https", &certificate),
+        Proxy::start("http", &certificate),
+    );
     let socks = Proxy::for_anybody("socks5").await;
     let named = |proxy: &Proxy| {
         let (username, password) = (Proxy::USERNAME, Proxy::PASSWORD);

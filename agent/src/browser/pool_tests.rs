@@ -1,7 +1,10 @@
 use super::*;
-use crate::browser::{
-    Isolation,
-    testing::{HEADLESS_SHELL, Place, descriptors, until},
+use crate::{
+    browser::{
+        Isolation,
+        testing::{HEADLESS_SHELL, Place, descriptors, until},
+    },
+    gateway::Policy,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -116,7 +119,9 @@ async fn filling_goes_on_when_browsers_start_again() {
     let script = format!("test -e {} && exec {HEADLESS_SHELL} \"$@\"; exit 1", mended.display());
     // The jail runs no scripts.
     let program = place.script(&script);
-    let launcher = Launcher::open(&program, &place.root(), Isolation::none()).await.unwrap();
+    let launcher = Launcher::open(&program, &place.root(), Isolation::none(), Policy::default())
+        .await
+        .unwrap();
     let launcher = Arc::new(launcher);
     let pool = Pool::start(launcher, 1, CancellationToken::new(), &TaskTracker::new());
     let error = pool.take(&LaunchOptions::default()).await.unwrap_err();

@@ -11,11 +11,14 @@ use tokio::{
 };
 
 use super::*;
-use crate::browser::{
-    Browser, Kind, LaunchOptions, Launcher,
-    testing::{
-        CHROMIUM, HEADLESS_SHELL, PageClient, Place, evaluate, first_page_of, on_page, until,
+use crate::{
+    browser::{
+        Browser, Kind, LaunchOptions, Launcher,
+        testing::{
+            CHROMIUM, HEADLESS_SHELL, PageClient, Place, evaluate, first_page_of, on_page, until,
+        },
     },
+    gateway::Policy,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -27,7 +30,13 @@ async fn each_browser(mut attack: impl AsyncFnMut(&Place, &Browser, Kind, bool))
             let place = Place::new();
             let isolation =
                 if jailed { Isolation::probe(Path::new(binary), false) } else { Isolation::none() };
-            let launcher = Launcher::open(Path::new(binary), &place.root(), isolation).await;
+            let launcher = Launcher::open(
+                Path::new(binary),
+                &place.root(),
+                isolation,
+                Policy::with_loopback(),
+            )
+            .await;
             let launcher = Arc::new(launcher.unwrap());
             let browser = launcher.launch(&LaunchOptions::default()).await.unwrap();
             attack(&place, &browser, Kind::of(Path::new(binary)), jailed).await;
