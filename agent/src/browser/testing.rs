@@ -11,10 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
@@ -102,51 +99,25 @@ pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// A client of one page.
-pub struct PageClient {
-    socket: WebSocketStream<TcpStream>,
-    serving: JoinHandle<()>,
-    last_id: u64,
-}
-
-impl PageClient {
-    pub async fn open(browser: &Browser, target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        let seat = browser.mux.join(&Endpoint::Page(target.to_owned())).await.unwrap();
-        let serving = tokio::spawn(async move {
-            seat.serve(server, Bytes::new()).await;
-        });
-        let socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-        Self { socket, serving, last_id: 0 }
-    }
-
-    /// The result of a command; null when it is refused.
-    pub async fn call(&mut self, method: &str, params: Value) -> Value {
-        self.last_id += 1;
-        let command = json!({ "id": self.last_id, "method": method, "params": params });
-        self.socket.send(Message::text(command.to_string())).await.unwrap();
-        loop {
-            let message = self.socket.next().await.unwrap().unwrap();
-            let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
-            if message["id"] == self.last_id {
-                break message["result"].clone();
-            }
-        }
-    }
-
-    pub async fn close(self) {
-        drop(self.socket);
-        self.serving.await.unwrap();
-    }
-}
-
 /// One command to a page, as a client gives it.
 pub async fn on_page(browser: &Browser, target: &str, method: &str, params: Value) -> Value {
-    let mut client = PageClient::open(browser, target).await;
-    let answer = client.call(method, params).await;
-    client.close().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let seat = browser.mux.join(&Endpoint::Page(target.to_owned())).await.unwrap();
+    let serving = tokio::spawn(seat.serve(server, Bytes::new()));
+    let mut socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+    let command = json!({ "id": 1, "method": method, "params": params });
+    socket.send(Message::text(command.to_string())).await.unwrap();
+    let answer = loop {
+        let message = socket.next().await.unwrap().unwrap();
+        let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        if message["id"] == 1 {
+            break message["result"].clone();
+        }
+    };
+    drop(socket);
+    serving.await.unwrap();
     answer
 }
 

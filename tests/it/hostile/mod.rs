@@ -3,6 +3,7 @@
 mod egress;
 mod files;
 mod guard;
+mod jail;
 mod paths;
 mod surfaces;
 mod truth;

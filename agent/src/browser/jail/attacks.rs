@@ -1,93 +1,167 @@
 //! What a client cannot make a jailed browser do, by all that the protocol has: nothing stands
-//! between these commands and Chrome. Each attack is also made on a browser without a jail,
-//! where it must succeed: else it would prove nothing.
+//! between these commands and Chrome, no guard and no multiplexer. Each attack is also made on
+//! a browser without a jail, where it must succeed: else it would prove nothing.
 
-use std::{os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
-
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+use std::{
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::Duration,
 };
 
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::geteuid,
+};
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
 use super::*;
-use crate::{
-    browser::{
-        Browser, Kind, LaunchOptions, Launcher,
-        testing::{
-            CHROMIUM, HEADLESS_SHELL, PageClient, Place, evaluate, first_page_of, on_page, until,
-        },
-    },
-    gateway::Policy,
+use crate::browser::{
+    Kind, LaunchOptions,
+    flags::{self, Machine},
+    process::Process,
+    testing::{CHROMIUM, HEADLESS_SHELL, Place, until},
+    users::Users,
 };
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Each build of Chrome, first without a jail, then in one.
-async fn each_browser(mut attack: impl AsyncFnMut(&Place, &Browser, Kind, bool)) {
+/// A browser at the other end of its pipe.
+struct Victim {
+    kind: Kind,
+    jailed: bool,
+    place: Place,
+    directory: PathBuf,
+    process: Process,
+    commands: File,
+    answers: BufReader<File>,
+    last_id: u64,
+}
+
+/// A page's session.
+struct Page(String);
+
+/// Makes an attack on both builds of Chrome, first without a jail, then in one.
+async fn on_each_browser(mut attack: impl AsyncFnMut(&mut Victim)) {
     for binary in [CHROMIUM, HEADLESS_SHELL] {
         for jailed in [false, true] {
-            let place = Place::new();
-            let isolation =
-                if jailed { Isolation::probe(Path::new(binary), false) } else { Isolation::none() };
-            let launcher = Launcher::open(
-                Path::new(binary),
-                &place.root(),
-                isolation,
-                Policy::with_loopback(),
-            )
-            .await;
-            let launcher = Arc::new(launcher.unwrap());
-            let browser = launcher.launch(&LaunchOptions::default()).await.unwrap();
-            attack(&place, &browser, Kind::of(Path::new(binary)), jailed).await;
-            browser.close().await;
+            let mut victim = Victim::start(Path::new(binary), jailed);
+            attack(&mut victim).await;
+            victim.process.end().await;
         }
     }
 }
 
-/// Why it failed to go there; empty when it did not.
-async fn navigate(browser: &Browser, page: &str, url: &str) -> String {
-    let done = on_page(browser, page, "Page.navigate", json!({ "url": url })).await;
-    done["errorText"].as_str().unwrap_or_default().to_owned()
+impl Victim {
+    fn start(binary: &Path, jailed: bool) -> Self {
+        let place = Place::new();
+        fs::create_dir(place.root()).unwrap();
+        fs::set_permissions(place.root(), fs::Permissions::from_mode(0o711)).unwrap();
+        let users =
+            geteuid().is_root().then(|| Users::new(Path::new("/run/ventus/users")).unwrap());
+        let user = users.map(|users| users.claim().unwrap().unwrap());
+        let id = user.as_ref().map(|user| user.id);
+        let own = Directory::create(&place.root(), id).unwrap();
+        let directory = own.path().to_owned();
+        let isolation = Isolation::probe(binary, false);
+        let jail = Jail { user: id, directory: &own, gateway: 1, isolation: &isolation };
+        let (from_us, commands) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (answers, to_us) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut command = jail.command(binary, from_us, to_us).unwrap();
+        let kind = Kind::of(binary);
+        let machine = Machine { kind, sandbox: true, shared_memory: true };
+        command.args(flags::arguments(machine, &LaunchOptions::default(), &own, 1));
+        let child = if jailed { jail.spawn(binary, command) } else { command.spawn() }.unwrap();
+        let process = Process::new(child, own, user, TaskTracker::new()).unwrap();
+        let (commands, answers) = (commands.into(), BufReader::new(answers.into()));
+        Self { kind, jailed, place, directory, process, commands, answers, last_id: 0 }
+    }
+
+    /// The result of a command to the browser, or to a page of it; null when it is refused.
+    fn call(&mut self, page: Option<&Page>, method: &str, params: Value) -> Value {
+        self.last_id += 1;
+        let mut command = json!({ "id": self.last_id, "method": method, "params": params });
+        if let Some(Page(session)) = page {
+            command["sessionId"] = json!(session);
+        }
+        self.commands.write_all(format!("{command}\0").as_bytes()).unwrap();
+        loop {
+            let mut message = Vec::new();
+            self.answers.read_until(0, &mut message).unwrap();
+            let message: Value = serde_json::from_slice(&message[..message.len() - 1]).unwrap();
+            if message["id"] == self.last_id {
+                return message["result"].clone();
+            }
+        }
+    }
+
+    /// A new page, in a new context of its own.
+    fn page(&mut self, context: Value) -> Page {
+        let context = self.call(None, "Target.createBrowserContext", context);
+        let new = json!({ "url": "about:blank", "browserContextId": context["browserContextId"] });
+        self.attached(new)
+    }
+
+    /// A new page in the context that every browser has.
+    fn plain_page(&mut self) -> Page {
+        self.attached(json!({ "url": "about:blank" }))
+    }
+
+    fn attached(&mut self, new: Value) -> Page {
+        let target = self.call(None, "Target.createTarget", new)["targetId"].clone();
+        let flat = json!({ "targetId": target, "flatten": true });
+        let session = self.call(None, "Target.attachToTarget", flat)["sessionId"].clone();
+        Page(session.as_str().unwrap().to_owned())
+    }
+
+    /// Why it failed to go there; empty when it did not.
+    fn navigate(&mut self, page: &Page, url: &str) -> String {
+        let done = self.call(Some(page), "Page.navigate", json!({ "url": url }));
+        done["errorText"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn evaluate(&mut self, page: &Page, expression: &str) -> Value {
+        let params = json!({ "expression": expression, "userGesture": true,
+            "awaitPromise": true, "returnByValue": true });
+        self.call(Some(page), "Runtime.evaluate", params)["result"]["value"].clone()
+    }
+
+    /// A directory that everybody may use.
+    fn open_to_all(&self) -> PathBuf {
+        let path = self.place.path().join("open");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        path
+    }
 }
 
-/// A page in a context that is told to pass the gateway by.
-async fn page_past_the_gateway(browser: &Browser) -> String {
-    let past = json!({ "proxyServer": "direct://" });
-    let context = browser.mux.command("Target.createBrowserContext", past).await.unwrap();
-    let page = json!({ "url": "about:blank", "browserContextId": context["browserContextId"] });
-    let page = browser.mux.command("Target.createTarget", page).await.unwrap();
-    page["targetId"].as_str().unwrap().to_owned()
-}
-
-/// A directory that everybody may use.
-fn open_to_all(place: &Place) -> PathBuf {
-    let path = place.path().join("open");
-    fs::create_dir(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    path
+/// A context that is told to pass the gateway by.
+fn past_the_gateway() -> Value {
+    json!({ "proxyServer": "direct://" })
 }
 
 #[tokio::test]
 async fn no_file_of_the_machine_is_shown() {
-    each_browser(async |place, browser, _, jailed| {
-        let page = first_page_of(browser).await;
-        let open = open_to_all(place);
+    on_each_browser(async |browser| {
+        let page = browser.plain_page();
+        let open = browser.open_to_all();
         fs::write(open.join("file"), "x").unwrap();
         let file = format!("file://{}", open.join("file").display());
         for url in [&file, "file:///etc/hostname"] {
-            let failed = navigate(browser, &page, url).await;
-            assert_eq!(failed, if jailed { "net::ERR_ACCESS_DENIED" } else { "" }, "{url}");
+            let failed = browser.navigate(&page, url);
+            assert_eq!(failed, if browser.jailed { "net::ERR_ACCESS_DENIED" } else { "" }, "{url}");
         }
         let directory = format!("file://{}/", open.display());
         for (url, entry) in [(&directory[..], "file"), ("file:///etc/", "group")] {
-            navigate(browser, &page, url).await; // there is a page, but nothing in it
+            browser.navigate(&page, url); // there is a page, but nothing in it
             let listed = format!(
                 "new Promise(done => document.readyState == 'complete' ? done() : \
                  addEventListener('load', done)).then(() => \
                  document.documentElement.outerHTML.includes('addRow(\"{entry}\"'))"
             );
-            assert_eq!(evaluate(browser, &page, &listed).await, !jailed, "{url}");
+            assert_eq!(browser.evaluate(&page, &listed), !browser.jailed, "{url}");
         }
     })
     .await;
@@ -95,88 +169,68 @@ async fn no_file_of_the_machine_is_shown() {
 
 #[tokio::test]
 async fn nothing_of_this_machine_is_reached_past_the_gateway() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read(&mut [0; 4096]).await;
-            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
         }
     });
-    each_browser(async |_, browser, _, jailed| {
-        let page = page_past_the_gateway(browser).await;
-        let failed = navigate(browser, &page, &format!("http://{address}/")).await;
+    on_each_browser(async |browser| {
+        let page = browser.page(past_the_gateway());
         // Without content there is no navigation, but an answer.
+        let jailed = browser.jailed;
         let answered = if jailed { "net::ERR_NETWORK_ACCESS_DENIED" } else { "net::ERR_ABORTED" };
-        assert_eq!(failed, answered);
+        assert_eq!(browser.navigate(&page, &url), answered);
     })
     .await;
-    serving.abort();
 }
 
 #[tokio::test]
 async fn nothing_is_downloaded_to_outside_its_directory() {
     const DOWNLOAD: &str = "let a = document.createElement('a'); a.download = 'file.txt'; \
                             a.href = 'data:application/octet-stream,x'; a.click()";
-    each_browser(async |place, browser, _, jailed| {
-        let outside = open_to_all(place);
-        let inside = place.root().join(browser.name()).join("downloads");
+    on_each_browser(async |browser| {
+        let (outside, inside) = (browser.open_to_all(), browser.directory.join("downloads"));
         for directory in [&outside, &inside] {
             let allowed = json!({ "behavior": "allow", "downloadPath": directory });
-            browser.mux.command("Browser.setDownloadBehavior", allowed).await.unwrap();
-            // A page may download one thing without asking.
-            let page = json!({ "url": "about:blank" });
-            let page = browser.mux.command("Target.createTarget", page).await.unwrap();
-            let page = page["targetId"].as_str().unwrap();
-            let click = json!({ "expression": DOWNLOAD, "userGesture": true });
-            on_page(browser, page, "Runtime.evaluate", click).await;
-            if !jailed || directory == &inside {
+            browser.call(None, "Browser.setDownloadBehavior", allowed);
+            let page = browser.plain_page(); // one may download one thing without asking
+            browser.evaluate(&page, DOWNLOAD);
+            if !browser.jailed || directory == &inside {
                 let file = directory.join("file.txt");
-                until(SOON, &format!("downloaded to {directory:?}, jailed: {jailed}"), || {
-                    file.exists()
-                })
-                .await;
+                until(SOON, "the download is there", || file.exists()).await;
             }
         }
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), usize::from(!jailed));
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), usize::from(!browser.jailed));
     })
     .await;
 }
 
 #[tokio::test]
 async fn only_what_was_uploaded_can_be_given_to_a_page() {
-    each_browser(async |place, browser, _, jailed| {
-        let page = first_page_of(browser).await;
-        let uploads = place.root().join(browser.name()).join("uploads");
-        for directory in [&open_to_all(place), &uploads] {
+    const INPUT: &str =
+        "window.input = document.createElement('input'); input.type = 'file'; input";
+    on_each_browser(async |browser| {
+        let page = browser.plain_page();
+        let uploads = browser.directory.join("uploads");
+        for directory in [&browser.open_to_all(), &uploads] {
             let file = directory.join("file");
             fs::write(&file, "content").unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-            let read = read_by_file_input(browser, &page, &file).await;
-            let may = !jailed || directory == &uploads;
-            assert_eq!(
-                read,
-                if may { "content" } else { "NotReadableError" },
-                "{}",
-                file.display()
-            );
+            let input = json!({ "expression": INPUT });
+            let input = browser.call(Some(&page), "Runtime.evaluate", input);
+            let object = &input["result"]["objectId"];
+            let chosen = json!({ "files": [file], "objectId": object });
+            browser.call(Some(&page), "DOM.setFileInputFiles", chosen);
+            let read = browser.evaluate(&page, "input.files[0].text().catch(error => error.name)");
+            let may = !browser.jailed || directory == &uploads;
+            let expected = if may { "content" } else { "NotReadableError" };
+            assert_eq!(read, expected, "{}", file.display());
         }
     })
     .await;
-}
-
-/// What a page reads of a file that a client chose for it.
-async fn read_by_file_input(browser: &Browser, page: &str, file: &Path) -> Value {
-    let mut client = PageClient::open(browser, page).await;
-    let input = "window.input = document.createElement('input'); input.type = 'file'; input";
-    let input = client.call("Runtime.evaluate", json!({ "expression": input })).await;
-    let object = &input["result"]["objectId"];
-    client.call("DOM.setFileInputFiles", json!({ "files": [file], "objectId": object })).await;
-    let read = "input.files[0].text().catch(error => error.name)";
-    let read = json!({ "expression": read, "awaitPromise": true, "returnByValue": true });
-    let read = client.call("Runtime.evaluate", read).await;
-    client.close().await;
-    read["result"]["value"].clone()
 }
 
 /// The flag against it holds in the full browser; the headless shell does not know it.
@@ -184,22 +238,48 @@ async fn read_by_file_input(browser: &Browser, page: &str, file: &Path) -> Value
 async fn webrtc_sends_nothing_past_the_gateway() {
     let asked = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     asked.set_nonblocking(true).unwrap();
-    let gathered = format!(
+    let was_asked = || asked.recv(&mut [0; 64]).is_ok();
+    let gather = format!(
         "new Promise(done => {{ const peer = new RTCPeerConnection({{ iceServers: \
          [{{ urls: 'stun:{}' }}] }}); peer.createDataChannel('x'); \
-         setTimeout(done, 2000, 'gathered'); peer.createOffer().then(offer => peer.setLocalDescription(offer)) }})",
+         setTimeout(done, 2000, 'gathered'); \
+         peer.createOffer().then(offer => peer.setLocalDescription(offer)) }})",
         asked.local_addr().unwrap()
     );
-    each_browser(async |_, browser, kind, jailed| {
-        let page = page_past_the_gateway(browser).await;
-        let gather = json!({ "expression": gathered, "awaitPromise": true, "returnByValue": true });
-        let done = on_page(browser, &page, "Runtime.evaluate", gather).await;
-        assert_eq!(done["result"]["value"], "gathered");
-        if jailed {
-            assert!(asked.recv(&mut [0; 64]).is_err());
-        } else if kind == Kind::HeadlessShell {
-            until(SOON, "it asks", || asked.recv(&mut [0; 64]).is_ok()).await;
-            while asked.recv(&mut [0; 64]).is_ok() {}
+    on_each_browser(async |browser| {
+        let page = browser.page(past_the_gateway());
+        assert_eq!(browser.evaluate(&page, &gather), "gathered");
+        if browser.jailed {
+            assert!(!was_asked());
+        } else if browser.kind == Kind::HeadlessShell {
+            until(SOON, "it asks", was_asked).await;
+            while was_asked() {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_sees_the_same_in_a_jail() {
+    // Cores, time zone, languages, fonts by their widths, formats and the renderer of WebGL.
+    const SEEN: &str = "(() => { const c = document.createElement('canvas'); \
+         const d = c.getContext('2d'); const width = f => { d.font = '40px ' + f; \
+         return d.measureText('Ventus ÄÖ 漢字').width }; const v = document.createElement('video'); \
+         const g = document.createElement('canvas').getContext('webgl'); \
+         return JSON.stringify([navigator.hardwareConcurrency, navigator.deviceMemory, \
+         Intl.DateTimeFormat().resolvedOptions().timeZone, navigator.languages, \
+         ['serif', 'sans-serif', 'monospace', 'Arial', 'emoji'].map(width), \
+         ['video/mp4', 'video/webm; codecs=vp9', 'audio/mpeg'].map(t => v.canPlayType(t)), \
+         g && g.getParameter(g.RENDERER), new Date(0).toLocaleString()]) })()";
+    let mut outside = Value::Null;
+    on_each_browser(async |browser| {
+        let page = browser.plain_page();
+        let seen = browser.evaluate(&page, SEEN);
+        if browser.jailed {
+            assert_eq!(seen, outside);
+        } else {
+            assert!(seen.as_str().unwrap().contains("WebGL"), "{seen}");
+            outside = seen;
         }
     })
     .await;

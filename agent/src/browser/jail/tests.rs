@@ -29,6 +29,9 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::browser::testing::{CHROMIUM, HEADLESS_SHELL, Place};
 
+/// A user in the range of browsers' own that no other test takes, nor ends all processes of.
+const NOBODYS: u32 = 65_500;
+
 /// What the program tries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Attempt {
@@ -140,7 +143,7 @@ impl Prison {
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         fs::create_dir(place.root()).unwrap();
         fs::set_permissions(place.root(), fs::Permissions::from_mode(0o711)).unwrap();
-        let user = geteuid().is_root().then_some(crate::browser::users::LAST_USER);
+        let user = geteuid().is_root().then_some(NOBODYS);
         let own = Directory::create(&place.root(), user).unwrap();
         let other = Directory::create(&place.root(), user).unwrap();
         let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
