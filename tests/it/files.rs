@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Server, User, api::Api, cdp::Cdp, eventually, leftovers::GRACE};
+use harness::{Server, User, api::Api, cdp::Cdp, clients, eventually, leftovers::GRACE};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -33,14 +33,11 @@ async fn page(cdp: &mut Cdp) -> String {
 }
 
 /// Chooses an upload in the page's input.
-async fn choose(cdp: &mut Cdp, page: &str, server: &Server, name: &str) {
-    let browsers = std::fs::read_dir(server.data().join("browsers")).unwrap();
-    let mut places = browsers.map(|browser| browser.unwrap().path().join("uploads").join(name));
-    let file = places.find(|place| place.exists()).expect("the browser has it");
+async fn choose(cdp: &mut Cdp, page: &str, name: &str) {
     let input = json!({ "expression": "document.querySelector('input')" });
     let input = cdp.call(Some(page), "Runtime.evaluate", input).await;
     let id = &input["result"]["objectId"];
-    let files = json!({ "files": [file], "objectId": id });
+    let files = json!({ "files": [format!("uploads/{name}")], "objectId": id });
     cdp.call(Some(page), "DOM.setFileInputFiles", files).await;
 }
 
@@ -80,7 +77,7 @@ async fn a_hundred_megabytes_go_to_a_page_and_come_back() {
 
     let mut cdp = Cdp::connect(session.connect_url()).await;
     let page = page(&mut cdp).await;
-    choose(&mut cdp, &page, &server, "large one.bin").await;
+    choose(&mut cdp, &page, "large one.bin").await;
     let read = "document.querySelector('input').files[0].arrayBuffer().then(all => all.byteLength)";
     assert_eq!(cdp.evaluate(Some(&page), read).await, MANY);
 
@@ -98,7 +95,7 @@ async fn a_hundred_megabytes_go_to_a_page_and_come_back() {
     // another content, and none
     let put = api.put(&upload, b"another".to_vec()).await;
     assert_eq!((put.status, &put.body["size_bytes"]), (200, &json!(7)), "{}", put.body);
-    choose(&mut cdp, &page, &server, "large one.bin").await;
+    choose(&mut cdp, &page, "large one.bin").await;
     let text = "document.querySelector('input').files[0].text().catch(error => error.name)";
     assert_eq!(cdp.evaluate(Some(&page), text).await, "another");
     let removed = api.send(Method::DELETE, &upload, &[], None).await;
@@ -132,7 +129,7 @@ async fn files_from_the_command_line() {
     assert_eq!(said, "put uploads/given.txt (27 B)");
     let mut cdp = Cdp::connect(session.connect_url()).await;
     let page = page(&mut cdp).await;
-    choose(&mut cdp, &page, &server, "given.txt").await;
+    choose(&mut cdp, &page, "given.txt").await;
     download(&mut cdp, &page, "report.txt", "document.querySelector('input').files").await;
     listed(&server.api, session.id(), "report.txt").await;
     let table = user.says(&["session", "downloads", session.id()]).await;
@@ -160,7 +157,7 @@ async fn any_replica_takes_files_and_an_agent_that_dies_takes_none() {
     assert_eq!(put.status, 201, "{}", put.body);
     let mut cdp = Cdp::connect(session.connect_url()).await;
     let page = page(&mut cdp).await;
-    choose(&mut cdp, &page, &agent, "x.txt").await;
+    choose(&mut cdp, &page, "x.txt").await;
     download(&mut cdp, &page, "back.txt", "document.querySelector('input').files").await;
     listed(&far_api, session.id(), "back.txt").await;
     drop(cdp);
@@ -173,4 +170,20 @@ async fn any_replica_takes_files_and_an_agent_that_dies_takes_none() {
     assert_eq!((status, kept.as_slice()), (200, &b"from afar"[..]));
     far.stop().await;
     near.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_libraries_give_and_get_files() {
+    let server = Server::up().capacity(1, 1).start().await;
+    let session = server.api.create(json!({})).await;
+    let upload = format!("/v1/sessions/{}/uploads/put.txt", session.id());
+    assert_eq!(server.api.put(&upload, b"put".to_vec()).await.status, 201);
+    let seen = clients::run("files.mjs", session.connect_url(), "", &[]).await;
+    assert_eq!(seen["playwright"], json!({ "saved": "not on this disk" }));
+    for (name, content) in [("playwright.txt", "one"), ("puppeteer.txt", "two")] {
+        listed(&server.api, session.id(), name).await;
+        let path = format!("/v1/sessions/{}/downloads/{name}", session.id());
+        assert_eq!(server.api.bytes(&path, None).await.1, content.as_bytes());
+    }
+    server.stop().await;
 }
