@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 LISTEN ?= 127.0.0.1:8080
 
-.PHONY: help up down test contract check bench clean
+.PHONY: help up down test contract fuzz check bench clean
 
 help:
 	@echo 'make up        install what is missing, build, start and run a first session'
@@ -15,6 +15,7 @@ help:
 	@echo 'make check     format, lints, licences, unused dependencies'
 	@echo 'make bench     compare with Chrome on its own'
 	@echo 'make contract  thousands of requests made of the OpenAPI document'
+	@echo 'make fuzz      ten minutes of broken input for each reader of it'
 	@echo 'make clean     stop, and remove what was built'
 
 up:
@@ -39,6 +40,18 @@ contract:
 	@export CONTRACT_SEED=$${CONTRACT_SEED:-$$RANDOM} CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-1000}; \
 	echo "CONTRACT_SEED=$$CONTRACT_SEED CONTRACT_EXAMPLES=$$CONTRACT_EXAMPLES make contract"; \
 	cargo nextest run --profile nightly --package tests --locked --no-capture keeps_its_contract
+
+# Seconds each; what is found lies in fuzz/artifacts, what is new in fuzz/corpus.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/targets/*.rs)))
+
+fuzz:
+	@scripts/install fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "== $$target"; \
+	  cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5; \
+	  cargo +nightly fuzz cmin "$$target"; \
+	done
 
 check:
 	@scripts/install check

@@ -151,13 +151,13 @@ async fn root(
 }
 
 /// A request's connect token, and what else its query says.
-struct Credential {
-    token: Option<String>,
-    rest_of_query: String,
+pub(crate) struct Credential {
+    pub token: Option<String>,
+    pub rest_of_query: String,
 }
 
 impl Credential {
-    fn of(query: Option<&str>, headers: &HeaderMap) -> Self {
+    pub fn of(query: Option<&str>, headers: &HeaderMap) -> Self {
         let mut token = None;
         let mut rest = Vec::new();
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {

@@ -11,6 +11,7 @@ pub mod gateway;
 mod latest;
 pub mod sessions;
 mod storage_state;
+pub mod strangers;
 #[cfg(test)]
 mod tests;
 

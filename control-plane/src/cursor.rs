@@ -35,15 +35,18 @@ pub fn decode<I: FromStr>(
     filters: &str,
     cursor: &str,
 ) -> Option<I> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let (last, tag) = bytes.split_first_chunk::<ID_BYTES>()?;
-    if tag.len() != MAC_BYTES {
-        return None;
-    }
+    let (last, tag) = parts(cursor)?;
     // Made before the master key was changed, it is as good.
-    let fits = |key| mac(key, workspace, filters, last).verify_truncated_left(tag).is_ok();
+    let fits = |key| mac(key, workspace, filters, &last).verify_truncated_left(&tag).is_ok();
     secrets.cursor_macs().into_iter().find_map(|key| fits(key).then_some(()))?;
-    std::str::from_utf8(last).ok()?.parse().ok()
+    std::str::from_utf8(&last).ok()?.parse().ok()
+}
+
+/// The id in a cursor, and its MAC.
+pub(crate) fn parts(cursor: &str) -> Option<([u8; ID_BYTES], [u8; MAC_BYTES])> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (last, tag) = bytes.split_first_chunk()?;
+    Some((*last, tag.try_into().ok()?))
 }
 
 fn mac(mut mac: Hmac256, workspace: WorkspaceId, filters: &str, last: &[u8]) -> Hmac256 {

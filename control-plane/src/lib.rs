@@ -34,6 +34,7 @@ pub mod sessions;
 pub mod sign_in;
 pub mod signing;
 pub mod storage_state;
+pub mod strangers;
 #[cfg(test)]
 mod testing;
 pub mod workspaces;

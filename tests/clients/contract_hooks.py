@@ -14,8 +14,8 @@ import schemathesis
 from contract_people import People
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.failures import AcceptedNegativeData, ServerError
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 # It takes a request that fits the schema for one that must succeed. But no schema can say

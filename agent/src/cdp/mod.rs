@@ -16,6 +16,7 @@ mod pipe;
 pub mod protocol;
 mod routes;
 pub mod scan;
+pub(crate) mod strangers;
 mod tail;
 mod usage;
 mod visited;

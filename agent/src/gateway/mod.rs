@@ -27,6 +27,7 @@ mod policy;
 mod relay;
 mod route;
 mod socks;
+pub(crate) mod strangers;
 #[cfg(test)]
 mod tests;
 mod upstream;

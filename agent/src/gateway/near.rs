@@ -81,7 +81,7 @@ pub enum Opening {
 
 impl Opening {
     /// `None`: it takes more to tell.
-    fn of(bytes: &[u8]) -> Option<Self> {
+    pub fn of(bytes: &[u8]) -> Option<Self> {
         let method = bytes.iter().take(METHOD_MAX + 1).position(|byte| !is_token(*byte));
         match method {
             Some(1..) if bytes[method?] == b' ' => {}

@@ -28,7 +28,7 @@ use serde_json::{Value, value::RawValue};
 use tokio::time::timeout;
 
 use self::{parse::State, visit::Visitor};
-use crate::cdp::{CommandError, Mux};
+use crate::cdp::{CommandError, Mux, web_origin};
 
 /// How long restoring or reading a whole state may take: less than the control plane waits.
 const LIMIT: Duration = Duration::from_secs(50);
@@ -85,6 +85,13 @@ pub(crate) async fn apply(mux: &Arc<Mux>, state: &[u8]) -> Result<(), StateError
         Ok(())
     };
     timeout(LIMIT, applying).await.unwrap_or(Err(StateError::TooSlow))
+}
+
+/// Reads a state (JSON) as [`apply`] does, for [`crate::strangers`].
+pub(crate) fn read(state: &[u8]) {
+    if let Ok(State { origins, .. }) = State::read(state) {
+        assert!(origins.iter().all(|of| web_origin(&of.origin).as_ref() == Some(&of.origin)));
+    }
 }
 
 /// Reads the state (JSON) of a browser's default context: all cookies, and what is stored by
