@@ -73,9 +73,9 @@ async fn a_large_state_goes_whole_and_one_that_is_too_large_does_not() {
     let state = large("https://a.example", STORAGE_STATE_MAX - 4_096);
     apply(&browser.mux, state.to_string().as_bytes()).await.unwrap();
     assert!(sorted(&capture(&browser.mux, &[]).await.unwrap()) == state);
-    let more = large("https://b.example", 8_192).to_string();
+    let more = large("https://b.a.example", 8_192).to_string();
     apply(&browser.mux, more.as_bytes()).await.unwrap();
-    let both = ["https://a.example".to_owned()];
+    let both = ["a.example:443".to_owned()]; // of one site
     assert!(matches!(capture(&browser.mux, &both).await, Err(StateError::TooLarge)));
     let over = large("https://a.example", STORAGE_STATE_MAX).to_string();
     assert!(matches!(apply(&browser.mux, over.as_bytes()).await, Err(StateError::TooLarge)));
