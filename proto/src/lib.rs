@@ -11,7 +11,6 @@ pub mod token;
 
 /// The agent protocol, generated from `proto/ventus/agent/v1/agent.proto`.
 #[expect(missing_docs, reason = "generated; documented in the .proto file")]
-#[expect(clippy::large_enum_variant, reason = "generated; few are held at a time")]
 pub mod agent {
     tonic::include_proto!("ventus.agent.v1");
 }

@@ -6,7 +6,8 @@
 //! exactly as many requests as the rate allows, over replicas, `rate_limits/tests.rs`; at least
 //! one owner `members/tests.rs`; how long a create waits `sessions/tests/queue.rs`; the forms
 //! that a proxy, a rule of egress or a storage state may have `sessions/proxy.rs`, `proto/src/egress.rs`
-//! and `storage_state/tests.rs`.
+//! and `storage_state/tests.rs`; names, sizes and numbers of files `files/name.rs` and
+//! `files/tests.rs`.
 
 use http::Method;
 use serde_json::{Value, json};
