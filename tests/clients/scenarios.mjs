@@ -2,7 +2,7 @@
 import { inflateSync } from 'node:zlib';
 import assert from 'node:assert/strict';
 
-const SCENARIO_MS = 60_000;
+const SCENARIO_MS = 180_000;
 
 /** @param {Record<string, (place: {endpoint: string, site: string}) => Promise<object>>} scenarios */
 export async function run(scenarios) {

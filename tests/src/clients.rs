@@ -14,7 +14,7 @@ use tokio::{process::Command, time::timeout};
 use crate::folder;
 
 /// How long a script may take for all its scenarios.
-const SCRIPT_LIMIT: Duration = Duration::from_secs(240);
+const SCRIPT_LIMIT: Duration = Duration::from_secs(480);
 
 /// The same for a tool: some are let run through the night.
 const TOOL_LIMIT: Duration = Duration::from_secs(80 * 60);
