@@ -33,6 +33,8 @@ REFUSED_AT = {
     "?cursor",
     # a flag that cannot be set yet: generators of clients choke on booleans with one value
     "/recording/enabled",
+    # how much a session may still be extended depends on what it has already
+    "/extend_seconds",
 }
 
 # It takes DELETE for the end of a thing. But a session is released, and stays to be read.

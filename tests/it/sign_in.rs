@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use harness::{
-    Api, PATIENCE, Server,
+    Api, Chrome, PATIENCE, Server,
     cdp::Cdp,
     eventually,
     mail::{self, MailServer, token_in},
@@ -80,8 +80,10 @@ async fn a_browser_signs_in_on_a_click() {
     let printed = server.printed();
     assert!(printed.contains(&format!("{base}/sign-in#token={token}")));
 
+    // A browser of one's own: sessions' browsers do not reach the server itself.
     let session = server.api.create(json!({})).await;
-    let mut cdp = Cdp::connect(session.connect_url()).await;
+    let chrome = Chrome::like(server.data()).await;
+    let mut cdp = Cdp::connect(&chrome.url).await;
     let (_, page) = cdp.page(&format!("{base}/sign-in#token={token}")).await;
     cdp.until_titled(&page, "Sign in").await;
     let read = "[location.hash, document.getElementById('go').hidden]";
