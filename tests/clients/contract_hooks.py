@@ -46,6 +46,9 @@ KEEPS = "/v1/dashboard/ws/{slug}"
 # How it is told that no browser could be prepared as a session wanted it.
 UNSTARTED = "browsers failed to start"
 
+# What works only on a session that is not over.
+NEEDS_A_BROWSER = {"keepSessionAlive", "saveProfile", "putUpload"}
+
 people = People()
 # The parameter of a path that names what an operation makes.
 MAKES = {"createApiKey": "key_id", "createInvitation": "id"}
@@ -139,8 +142,10 @@ def before_call(context, case, kwargs):
     if case.meta and case.meta.generation.mode.is_positive:
         forget_cursor(case.query or {})
         put_token(name, case.body)
-        if name in ("keepSessionAlive", "saveProfile") and one_in(3, case.path_parameters):
+        if name in NEEDS_A_BROWSER and one_in(3, case.path_parameters):
             case.path_parameters["id"] = people.session()
+        if name in ("getUpload", "deleteUpload") and one_in(3, case.path_parameters):
+            case.path_parameters.update(people.upload())
 
 
 def put_in_place(name, path, linked):

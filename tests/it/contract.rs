@@ -75,7 +75,8 @@ async fn the_server_keeps_its_contract() {
     let cases = cases.expect("a number of cases").0.replace(',', "");
     let cases: usize = cases.parse().unwrap();
     assert!(cases > 2_000, "only {cases} cases");
-    assert_eq!(without_success(&answered), [""; 0], "never succeeded");
+    // No page downloads anything here: see files.rs.
+    assert_eq!(without_success(&answered), ["getDownload"], "never succeeded");
     releasing.abort();
     for session in server.api.all().await {
         server.api.release(session.id()).await;
