@@ -6,17 +6,21 @@ SHELL := /bin/bash
 
 LISTEN ?= 127.0.0.1:8080
 
-.PHONY: help up down test contract fuzz check bench clean
+.PHONY: help up down test contract faults fuzz check bench simulation image image-test clean
 
 help:
-	@echo 'make up        install what is missing, build, start and run a first session'
-	@echo 'make down      stop what make up started'
-	@echo 'make test      everything that CI runs'
-	@echo 'make check     format, lints, licences, unused dependencies'
-	@echo 'make bench     compare with Chrome on its own'
-	@echo 'make contract  thousands of requests made of the OpenAPI document'
-	@echo 'make fuzz      ten minutes of broken input for each reader of it'
-	@echo 'make clean     stop, and remove what was built'
+	@echo 'make up          install what is missing, build, start and run a first session'
+	@echo 'make down        stop what make up started'
+	@echo 'make test        everything that CI runs'
+	@echo 'make check       format, lints, licences, unused dependencies'
+	@echo 'make bench       compare with Chrome on its own, and creates with pgbench'
+	@echo 'make simulation  a thousand agents and a hundred thousand sessions'
+	@echo 'make contract    thousands of requests made of the OpenAPI document'
+	@echo 'make faults      kill, cut, freeze and fill what sessions need, for half an hour'
+	@echo 'make fuzz        ten minutes of broken input for each reader of it'
+	@echo 'make image       the images of control plane and agent'
+	@echo 'make image-test  build them, and run sessions between them'
+	@echo 'make clean       stop, and remove what was built'
 
 up:
 	@scripts/install run
@@ -33,6 +37,9 @@ test:
 	@$(MAKE) --no-print-directory check
 	@tests/with-postgres cargo nextest run --workspace --locked
 
+# A throwaway server of the tests does not care for the disk; one that is measured does.
+AS_INSTALLED := env POSTGRES_OPTIONS='-c fsync=on -c full_page_writes=on -c shared_buffers=128MB'
+
 # The seed is printed: with it the same requests are made again.
 contract:
 	@scripts/install test
@@ -40,6 +47,14 @@ contract:
 	@export CONTRACT_SEED=$${CONTRACT_SEED:-$$RANDOM} CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-1000}; \
 	echo "CONTRACT_SEED=$$CONTRACT_SEED CONTRACT_EXAMPLES=$$CONTRACT_EXAMPLES make contract"; \
 	cargo nextest run --profile nightly --package tests --locked --no-capture keeps_its_contract
+
+# The seed is printed: with it the same choices are made again. STORY=faults::kills tells one only.
+STORY ?= faults::
+faults:
+	@scripts/install test
+	@export FAULTS_SEED=$${FAULTS_SEED:-$$RANDOM} FAULTS_ROUNDS=$${FAULTS_ROUNDS:-10}; \
+	echo "FAULTS_SEED=$$FAULTS_SEED FAULTS_ROUNDS=$$FAULTS_ROUNDS STORY=$(STORY) make faults"; \
+	cargo nextest run --profile nightly --package tests --locked --no-capture $(STORY)
 
 # Seconds each; what is found lies in fuzz/artifacts, what is new in fuzz/corpus.
 FUZZ_SECONDS ?= 600
@@ -65,6 +80,21 @@ bench:
 	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
 	@cargo build --release --locked --package cli
 	@cargo run --release --locked --package tests --bin bench
+	@$(AS_INSTALLED) tests/with-postgres cargo run --release --locked --package tests --bin creates
+
+# The seed is printed: with SIMULATION='--seed N' the same plan is carried out again.
+simulation:
+	@scripts/install test
+	@cargo build --release --locked --package cli
+	@$(AS_INSTALLED) tests/with-postgres cargo run --release --locked --package tests --bin simulation -- $(SIMULATION)
+
+image:
+	@scripts/image
+
+image-test:
+	@scripts/install image-test
+	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
+	@scripts/image-test
 
 clean: down
 	@cargo clean

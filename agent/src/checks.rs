@@ -1,5 +1,7 @@
 //! What this machine lacks to run browsers, and how to mend it: for `ventus doctor`.
 
+mod namespaces;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -14,6 +16,7 @@ use crate::{
         Strictness, blocking_ancestor,
     },
     gateway::Policy,
+    limits,
 };
 
 /// How one check came out.
@@ -65,7 +68,7 @@ const DESCRIPTORS_MIN: u64 = 4096;
 /// Carries out every check; takes as long as a browser's start.
 pub async fn run(subject: &Subject) -> Vec<Check> {
     let mut checks = vec![binary(&subject.browser), data_dir(&subject.data_dir)];
-    checks.push(user_namespaces(subject.no_sandbox));
+    checks.push(namespaces::check(subject.no_sandbox));
     checks.push(shared_memory());
     checks.push(processes(subject.capacity));
     checks.push(descriptors());
@@ -73,6 +76,7 @@ pub async fn run(subject: &Subject) -> Vec<Check> {
     checks.push(fonts());
     let isolation = Isolation::probe(&subject.browser, subject.no_sandbox);
     checks.extend(isolation.layers().iter().map(|layer| is_active(layer, subject.isolation)));
+    checks.push(Check::ok("limits", limits::outlook()));
     // Last, as the others say why this one failed.
     if checks[0].outcome != Outcome::Fail {
         checks.push(start(subject, isolation).await);
@@ -133,32 +137,6 @@ fn data_dir(path: &Path) -> Check {
         ),
         Err(error) => Check::fail(NAME, format!("{shown}: {error}"), "choose another --data-dir"),
     }
-}
-
-/// Chrome's own sandbox needs them. Its setuid helper, which some systems have instead, gains
-/// no rights in the jail.
-fn user_namespaces(no_sandbox: bool) -> Check {
-    const NAME: &str = "user namespaces";
-    const BARRED: [(&str, &str); 3] = [
-        ("user/max_user_namespaces", "0"),
-        ("kernel/unprivileged_userns_clone", "0"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
-    ];
-    let barred = BARRED.iter().find(|(setting, value)| {
-        number_in(&format!("/proc/sys/{setting}")).is_some_and(|now| now.to_string() == *value)
-    });
-    let Some((setting, value)) = barred else { return Check::ok(NAME, "usable") };
-    let found = format!("barred: {} is {value}", setting.replace('/', "."));
-    let remedy = format!(
-        "sysctl -w {}={}; in a container allow them by its seccomp profile",
-        setting.replace('/', "."),
-        match *value {
-            "1" => "0",
-            _ if setting.starts_with("user/") => "65536",
-            _ => "1",
-        }
-    );
-    if no_sandbox { Check::warn(NAME, found, remedy) } else { Check::fail(NAME, found, remedy) }
 }
 
 fn is_active(layer: &Layer, strictness: Strictness) -> Check {
@@ -328,7 +306,7 @@ fn remedy(error: &LaunchError) -> &'static str {
             "allow the agent to change users (CAP_SETUID, CAP_SETGID), or do not run it as root"
         }
         LaunchError::Directory { .. } => "free space, or choose another --data-dir",
-        LaunchError::Exited { stderr, .. } if stderr.contains("sandbox") => {
+        LaunchError::Exited { stderr, .. } if is_about_sandbox(stderr) => {
             "allow user namespaces; if this machine cannot, --no-sandbox is the last resort"
         }
         LaunchError::Exited { stderr, .. } if stderr.contains("shared libraries") => {
@@ -336,6 +314,11 @@ fn remedy(error: &LaunchError) -> &'static str {
         }
         _ => "run again with VENTUS_LOG=debug to see what the browser says",
     }
+}
+
+/// The process that makes sandboxes ends when it cannot.
+fn is_about_sandbox(stderr: &str) -> bool {
+    ["sandbox", "Zygote process exited"].iter().any(|sign| stderr.contains(sign))
 }
 
 fn number_in(path: &str) -> Option<u64> {

@@ -9,7 +9,7 @@ use proto::{
 };
 use url::Url;
 
-use crate::{browser::Strictness, gateway::Policy};
+use crate::{browser::Strictness, gateway::Policy, limits::Limits};
 
 /// What an agent is told when it starts.
 #[derive(Clone)]
@@ -24,12 +24,18 @@ pub struct Config {
     pub warm: u32,
     /// The browser's binary itself, not a distribution's wrapper script.
     pub browser: PathBuf,
-    /// Where the control plane takes agents: `http://host:port`.
-    pub hub_url: String,
+    /// Where the control plane takes agents, at least one address: `http://host:port`, or
+    /// `https://…`. They are tried in turn.
+    pub hub_urls: Vec<String>,
+    /// With `https://…`: whom to trust, and who this agent is.
+    pub hub_tls: HubTls,
     /// What the hub asks every agent for.
     pub join_token: String,
     /// Where clients reach this agent: `ws://host:port` or `wss://…`, without a trailing slash.
     pub data_plane_url: String,
+    /// Where other agents of the region reach this one, if not there: where that leads to any
+    /// of them, for instance.
+    pub peer_url: Option<String>,
     /// Start browsers without their own sandbox: only where the machine cannot do better.
     pub no_sandbox: bool,
     /// What to do when browsers cannot be isolated fully.
@@ -38,40 +44,66 @@ pub struct Config {
     pub egress: Egress,
     /// Ports of this machine that are the server's own, which no browser may connect to.
     pub own_ports: Vec<u16>,
+    /// What one session may take of the machine.
+    pub limits: Limits,
+    /// Web origins whose pages may talk to browsers; `*` is any. Clients that are no pages
+    /// send none and need none.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The files of the way to the hub by TLS, PEM all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HubTls {
+    /// Who signs the hub's certificate; `None`: whomever this machine trusts.
+    pub ca: Option<PathBuf>,
+    /// This agent's own certificate, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Config {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(self.capacity > 0, "the capacity must be at least 1");
         ensure!(!self.join_token.is_empty(), "the join token is empty");
-        let url = &self.data_plane_url;
-        ensure!(
-            (url.starts_with("ws://") || url.starts_with("wss://")) && !url.ends_with('/'),
-            "the data plane URL must start with ws:// or wss:// and have no trailing slash"
-        );
+        for url in [Some(&self.data_plane_url), self.peer_url.as_ref()].into_iter().flatten() {
+            ensure!(
+                (url.starts_with("ws://") || url.starts_with("wss://")) && !url.ends_with('/'),
+                "a data plane URL must start with ws:// or wss:// and have no trailing slash"
+            );
+        }
         self.policy().map(drop)
     }
 
     /// What browsers may connect to.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
         let mut own_ports = self.own_ports.clone();
-        let (host, port) = self.hub()?;
-        let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => address.is_loopback() || address.is_unspecified(),
-            Err(_) => host == "localhost",
-        };
-        if is_loopback {
-            own_ports.push(port);
+        let mut own = Vec::new();
+        for address in self.hub_addresses()? {
+            let (Some(host), Some(port)) = (address.host_str(), address.port_or_known_default())
+            else {
+                continue; // never: that was checked
+            };
+            let is_here = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                Ok(address) => address.is_loopback() || address.is_unspecified(),
+                Err(_) => host == "localhost",
+            };
+            if is_here {
+                own_ports.push(port);
+            }
+            own.push(format!("{host}:{port}").parse::<Rule>().context("the hub's address")?);
         }
-        let hub: Rule = format!("{host}:{port}").parse().context("the hub's address")?;
-        Ok(Policy { egress: self.egress.clone(), own_ports, own: vec![hub] })
+        Ok(Policy { egress: self.egress.clone(), own_ports, own })
     }
 
-    fn hub(&self) -> anyhow::Result<(String, u16)> {
-        let url = Url::parse(&self.hub_url).context("the hub's address")?;
-        let host = url.host_str().context("the hub's address has no host")?;
-        let port = url.port_or_known_default().context("the hub's address has no port")?;
-        Ok((host.to_owned(), port))
+    /// Where the hub is: each with a host and a port.
+    pub(crate) fn hub_addresses(&self) -> anyhow::Result<Vec<Url>> {
+        ensure!(!self.hub_urls.is_empty(), "no address of the control plane is given");
+        let read = |text: &String| {
+            let url = Url::parse(text).context("the hub's address")?;
+            ensure!(matches!(url.scheme(), "http" | "https"), "the hub's address is no http URL");
+            ensure!(url.has_host(), "the hub's address has no host");
+            Ok(url)
+        };
+        self.hub_urls.iter().map(read).collect()
     }
 }
 
@@ -83,12 +115,16 @@ impl fmt::Debug for Config {
             .field("capacity", &self.capacity)
             .field("warm", &self.warm)
             .field("browser", &self.browser)
-            .field("hub_url", &self.hub_url)
+            .field("hub_urls", &self.hub_urls)
+            .field("hub_tls", &self.hub_tls)
             .field("data_plane_url", &self.data_plane_url)
+            .field("peer_url", &self.peer_url)
             .field("no_sandbox", &self.no_sandbox)
             .field("isolation", &self.isolation)
             .field("egress", &self.egress)
             .field("own_ports", &self.own_ports)
+            .field("limits", &self.limits)
+            .field("allowed_origins", &self.allowed_origins)
             .finish_non_exhaustive() // not the join token
     }
 }

@@ -4,36 +4,55 @@ pub mod admit;
 pub mod browser;
 pub mod cdp;
 pub mod checks;
+mod clock;
 mod config;
 mod control;
 mod files;
+mod forward;
 pub mod gateway;
+mod hub;
 mod latest;
+pub mod limits;
+mod metrics;
+mod origin;
 pub mod sessions;
 mod storage_state;
 pub mod strangers;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod upgrade;
+mod verifier;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::config::Config;
 use self::{
-    admit::{DataPlane, Verifier},
+    admit::DataPlane,
     browser::{LaunchOptions, Launcher, Pool},
-    control::{Control, Identity, Lease},
+    clock::Clock,
+    control::{Control, Dialer, Drain, Identity, Lease},
+    forward::Forwarder,
+    hub::Hub,
     sessions::{Registry, Sessions},
+    verifier::Verifier,
+};
+pub use self::{
+    config::{Config, HubTls},
+    metrics::Monitor,
 };
 
 /// A running agent.
 pub struct Agent {
     router: Router,
-    ready: watch::Receiver<bool>,
+    monitor: Monitor,
+    registry: Arc<Registry>,
+    drain: Arc<Drain>,
+    forwarder: Arc<Forwarder>,
     tasks: TaskTracker,
 }
 
@@ -46,6 +65,7 @@ impl Agent {
     /// When another agent uses the data directory, or no browser can be started.
     pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
         config.check()?;
+        let dialer = Arc::new(Dialer::new(config.hub_addresses()?, config.hub_tls.clone())?);
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
         let identity = Identity::claim(&config.data_dir)?;
@@ -56,21 +76,38 @@ impl Agent {
         let tasks = TaskTracker::new();
         let pool = Pool::start(launcher, config.warm, stop.clone(), &tasks);
         let registry = Registry::new(config.capacity);
-        let files = files::Hub::new(&config.hub_url, identity.agent, &config.join_token)?;
-        let (sessions, reports) = Sessions::new(registry.clone(), pool.clone(), files);
-        let verifier = Arc::new(Verifier::new());
+        let hub = Hub::new(dialer.clone(), identity.agent, &config.join_token);
+        let (sessions, reports) = Sessions::new(registry.clone(), pool.clone(), hub.clone());
+        let clock = Arc::new(Clock::new());
+        let verifier = Arc::new(Verifier::new(clock.clone()));
+        let forwarder = Forwarder::new(identity.agent, clock.clone(), tasks.clone(), stop.clone())?;
+        let forwarder = Arc::new(forwarder);
         let router = admit::router(DataPlane {
+            agent: identity.agent,
+            forwarder: forwarder.clone(),
+            hub,
             registry: registry.clone(),
             verifier: verifier.clone(),
             url: config.data_plane_url.clone(),
+            allowed_origins: config.allowed_origins.clone(),
             browser: config.browser.clone(),
             connections: tasks.clone(),
         });
         let lease = Arc::new(Lease::default());
-        tasks.spawn(lease.clone().guard(registry, stop.clone()));
+        tasks.spawn(lease.clone().guard(registry.clone(), stop.clone()));
+        let drain = Arc::new(Drain::default());
+        let resting = pool.clone();
+        let rest = move |now| resting.rest(now);
+        tasks.spawn(drain.clone().guard(registry.clone(), rest, stop.clone()));
         let welcomed = watch::Sender::new(false);
         let ready = watch::Sender::new(false);
-        let is_ready = ready.subscribe();
+        let monitor = Monitor {
+            registry: registry.clone(),
+            lease: lease.clone(),
+            drain: drain.clone(),
+            warm: pool.warm(),
+            started: ready.subscribe(),
+        };
         tasks.spawn(say_when_ready(
             ready,
             welcomed.subscribe(),
@@ -81,6 +118,7 @@ impl Agent {
         let sessions = Arc::new(sessions);
         let control = Control {
             config: Arc::new(config),
+            dialer,
             identity,
             browser_version,
             isolation,
@@ -89,6 +127,9 @@ impl Agent {
             verifier,
             warm: pool.warm(),
             lease,
+            clock,
+            drain: drain.clone(),
+            forwarder: forwarder.clone(),
             welcomed,
         };
         tasks.spawn(async move {
@@ -97,7 +138,7 @@ impl Agent {
             pool.close().await;
             drop(identity); // the data directory is free only now
         });
-        Ok(Self { router, ready: is_ready, tasks })
+        Ok(Self { router, monitor, registry, drain, forwarder, tasks })
     }
 
     /// The data plane, without a fallback and without outer layers.
@@ -107,7 +148,27 @@ impl Agent {
 
     /// Becomes true when a hub has welcomed this agent and the first warm browser is up.
     pub fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.clone()
+        self.monitor.started.clone()
+    }
+
+    /// The agent seen from outside.
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
+    }
+
+    /// Takes no session any more and tells the hub so, gives it back those whose browser is not
+    /// up yet, and waits until the others and what it forwards have ended by themselves, for at
+    /// most `span`.
+    pub async fn drain(&self, span: Duration) {
+        self.registry.close();
+        self.drain.leave(span);
+        self.registry.hand_back();
+        // Whatever is left is for the stop to end.
+        let _ = timeout(span, async {
+            self.registry.settled().await;
+            self.forwarder.finished().await;
+        })
+        .await;
     }
 
     /// Waits, after `stop` was cancelled, until the hub knows how the sessions ended (for 5 s

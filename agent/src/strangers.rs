@@ -6,6 +6,7 @@
 
 use futures_util::FutureExt;
 use http::HeaderMap;
+use proto::egress::Rule;
 use tokio::io::{AsyncWriteExt, duplex};
 
 use crate::{
@@ -24,6 +25,8 @@ pub type Reader = fn(&[u8]);
 /// All readers, by the names of their fuzz targets and corpora.
 pub const READERS: &[(&str, Reader)] = &[
     ("command", command),
+    ("judge", judge),
+    ("rule", rule),
     ("chrome", chrome),
     ("frames", frames),
     ("socks", socks),
@@ -46,6 +49,21 @@ pub fn command(message: &[u8]) {
             assert_eq!(again.session, command.session);
         }
     }
+}
+
+/// A command that the guard judges.
+pub fn judge(message: &[u8]) {
+    browser_and_clients::of_commander(message);
+}
+
+/// A rule about where browsers may connect: one that covers an address names no host.
+pub fn rule(text: &[u8]) {
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(rule) = text.parse::<Rule>() else { return };
+    let name = text.split(':').next().unwrap_or_default().trim_start_matches('*');
+    let named = rule.names(name, 443) || rule.names(&format!("a{name}."), 443);
+    let covered = rule.covers([127, 0, 0, 1].into(), 443) || rule.covers([0; 16].into(), 443);
+    assert!(!(rule.is_by_address() && named) && (rule.is_by_address() || !covered), "{text}");
 }
 
 /// A message of Chrome's.

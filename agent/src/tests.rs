@@ -1,12 +1,11 @@
 //! The whole agent with real browsers, against a hub that the test plays.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use proto::egress::Egress;
-use tokio::time::Instant;
 
 use super::*;
-use crate::{control::testing, sessions::testing::soon};
+use crate::{control::testing, limits::Limits, sessions::testing::soon};
 
 const CHROMIUM: &str = "/usr/lib/chromium/chromium";
 
@@ -17,13 +16,17 @@ fn config(data_dir: &Path, hub_url: String) -> Config {
         capacity: 2,
         warm: 1,
         browser: CHROMIUM.into(),
-        hub_url,
+        hub_urls: vec![hub_url],
+        hub_tls: HubTls::default(),
         join_token: "join".to_owned(),
         data_plane_url: "ws://127.0.0.1:1".to_owned(),
+        peer_url: None,
         no_sandbox: false,
         isolation: crate::browser::Strictness::BestEffort,
         egress: Egress::default(),
         own_ports: Vec::new(),
+        limits: Limits::default(),
+        allowed_origins: Vec::new(),
     }
 }
 
@@ -45,11 +48,8 @@ async fn an_agent_lends_warm_browsers_and_leaves_nothing_when_it_stops() {
     stream.welcome(30_000, 60_000);
     soon(agent.ready().wait_for(|ready| *ready)).await.unwrap();
 
-    let assigned = Instant::now();
     let released = stream.assign();
     assert_eq!(stream.said_running().await, released);
-    let took = assigned.elapsed();
-    assert!(took < Duration::from_millis(100), "a warm browser took {took:?}");
     stream.release(released, "released");
     assert_eq!(stream.said_ended().await, (released, "released".to_owned()));
     stream.acknowledge(released);
@@ -57,7 +57,7 @@ async fn an_agent_lends_warm_browsers_and_leaves_nothing_when_it_stops() {
     let running = stream.assign();
     assert_eq!(stream.said_running().await, running);
     stop.cancel();
-    assert_eq!(stream.said_ended().await, (running, "agent_lost".to_owned()));
+    assert_eq!(stream.said_ended().await, (running, "agent_drained".to_owned()));
     stream.acknowledge(running);
     soon(agent.stopped()).await;
     let left: Vec<_> = std::fs::read_dir(data_dir.path().join("browsers"))

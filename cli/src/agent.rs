@@ -2,27 +2,30 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use agent::{Agent, browser::Strictness};
+use agent::{Agent, browser::Strictness, limits::Limits};
 use anyhow::{Context, bail};
-use axum::{extract::Path, response::Html, routing::get};
+use axum::{Json, extract::Path, response::Html, routing::get};
 use clap::{Args, builder::FalseyValueParser};
 use proto::{
     egress::{Egress, RuleList},
     problem::{Problem, Slug, page},
     region::Region,
 };
+use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
+    admin::{self, Admin, Half},
     browser, capacity,
     control_plane::VERSION,
     data_dir::{self, DataDir},
     layers, listen,
     ready::ReadyFile,
-    serve::{Limits, serve},
-    shutdown::{on_signal, within},
+    serve::{self, serve},
+    session_limits::SessionLimits,
+    shutdown::{on_signals, within},
     style::{Style, say},
     usage,
 };
@@ -30,9 +33,19 @@ use crate::{
 /// Flags of `ventus agent`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where the control plane's hub is, for instance http://127.0.0.1:8081
-    #[arg(long, env = "VENTUS_CONTROL_PLANE", value_name = "URL", value_parser = listen::base_url)]
-    control_plane: String,
+    /// Where the control plane's hub is, such as https://hub.example:8081; of several addresses,
+    /// the next one is dialled when one does not answer
+    #[arg(
+        long,
+        env = "VENTUS_CONTROL_PLANE",
+        value_name = "URL",
+        value_delimiter = ',',
+        required = true,
+        value_parser = listen::base_url
+    )]
+    control_plane: Vec<String>,
+    #[command(flatten)]
+    tls: HubTls,
     /// Token to join with
     ///
     /// Arguments can be seen by other users of the machine: prefer --join-token-file or the
@@ -54,15 +67,46 @@ pub struct Options {
     /// [default: the one it listens on]
     #[arg(long, env = "VENTUS_ADVERTISE", value_name = "URL", value_parser = listen::data_plane_url)]
     advertise: Option<String>,
+    /// Address that the other agents of the region reach this one at, where the one for clients
+    /// leads to any of them, as a load balancer's does
+    #[arg(long, env = "VENTUS_PEER_URL", value_name = "URL", value_parser = listen::data_plane_url)]
+    peer_url: Option<String>,
+    /// Seconds that running sessions may go on after SIGTERM, while no new ones are taken; 0 ends
+    /// them at once. A second SIGTERM ends them too.
+    #[arg(long, env = "VENTUS_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    drain_seconds: u32,
     /// Region that this agent serves
     #[arg(long, env = "VENTUS_REGION", default_value = "local", value_name = "NAME")]
     region: Region,
     #[command(flatten)]
     server: listen::Options,
     #[command(flatten)]
+    admin: admin::Options,
+    #[command(flatten)]
     data_dir: data_dir::Options,
     #[command(flatten)]
     browsers: Browsers,
+}
+
+/// The way to the hub by TLS.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct HubTls {
+    /// Certificates of who signs the hub's (PEM) [default: those that this machine trusts]
+    #[arg(long, env = "VENTUS_CONTROL_PLANE_CA", value_name = "PATH")]
+    control_plane_ca: Option<PathBuf>,
+    /// This agent's own certificate (PEM), for a hub that asks for one
+    #[arg(long, env = "VENTUS_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, env = "VENTUS_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl From<HubTls> for ::agent::HubTls {
+    fn from(tls: HubTls) -> Self {
+        Self { ca: tls.control_plane_ca, identity: tls.tls_cert.zip(tls.tls_key) }
+    }
 }
 
 /// Which browsers, and how many.
@@ -106,6 +150,18 @@ pub struct Browsers {
         hide_default_value = true
     )]
     pub egress_deny: RuleList,
+    #[command(flatten)]
+    pub limits: SessionLimits,
+    /// Web origins whose pages may connect to browsers, such as https://tools.example;
+    /// `*` is any. Clients that are no pages send no origin and need none.
+    #[arg(
+        long,
+        env = "VENTUS_ALLOWED_ORIGINS",
+        value_name = "ORIGINS",
+        value_delimiter = ',',
+        value_parser = listen::origin
+    )]
+    pub allowed_origins: Vec<String>,
 }
 
 /// The flags about browsers, with what was left open filled in.
@@ -123,6 +179,10 @@ pub struct Chosen {
     pub isolation: Strictness,
     /// What they may connect to besides public addresses, and what not even of those.
     pub egress: Egress,
+    /// What one session may take.
+    pub limits: Limits,
+    /// Web origins that may connect.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Browsers {
@@ -149,6 +209,8 @@ impl Browsers {
             no_sandbox: self.no_sandbox,
             isolation: self.isolation,
             egress,
+            limits: self.limits.chosen(),
+            allowed_origins: self.allowed_origins.clone(),
         })
     }
 }
@@ -164,11 +226,15 @@ pub struct Place {
     /// Its region.
     pub region: Region,
     /// Where the hub is.
-    pub hub_url: String,
+    pub hub_urls: Vec<String>,
+    /// The way there by TLS.
+    pub hub_tls: ::agent::HubTls,
     /// What it joins with.
     pub join_token: String,
     /// Where CDP clients reach it.
     pub data_plane_url: String,
+    /// Where other agents reach it, if not there.
+    pub peer_url: Option<String>,
     /// Where this process listens: no browser may connect there.
     pub own_ports: Vec<u16>,
 }
@@ -187,13 +253,17 @@ pub async fn start(
         capacity: chosen.capacity,
         warm: chosen.warm,
         browser: chosen.browser,
-        hub_url: place.hub_url,
+        hub_urls: place.hub_urls,
+        hub_tls: place.hub_tls,
         join_token: place.join_token,
         data_plane_url: place.data_plane_url,
+        peer_url: place.peer_url,
         no_sandbox: chosen.no_sandbox,
         isolation: chosen.isolation,
         egress: chosen.egress,
         own_ports: place.own_ports,
+        limits: chosen.limits,
+        allowed_origins: chosen.allowed_origins,
     };
     tokio::select! {
         () = signal.cancelled() => bail!("stopped before it was ready"),
@@ -229,16 +299,17 @@ pub async fn stop(agent: Agent, stop: &CancellationToken) {
 
 /// Runs an agent until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let stop_signal = on_signal()?;
+    let [drain_signal, stop_signal] = on_signals()?;
     let chosen = options.browsers.choose()?;
     let join_token = join_token(&options)?;
     let data = options.data_dir.open()?;
+    let admin = Admin::open(&options.admin, 1, &drain_signal).await?;
     let listener = listen::bind(options.listen).await?;
     let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let base_url = options.server.base_url(listener.local_addr()?);
     let data_plane_url = match options.advertise {
         Some(url) => url,
-        None if options.listen.ip().is_unspecified() && options.server.public_url.is_none() => {
+        None if listen::is_any(options.listen.ip()) && options.server.public_url.is_none() => {
             return Err(usage("say with --advertise how clients reach this agent"));
         }
         None => listen::websocket(&base_url),
@@ -246,31 +317,39 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let banner = banner(&chosen, &options.region, &data_plane_url);
     let place = Place {
         region: options.region,
-        hub_url: options.control_plane,
+        hub_urls: options.control_plane,
+        hub_tls: options.tls.into(),
         join_token,
         data_plane_url,
-        own_ports: vec![listener.local_addr()?.port()],
+        peer_url: options.peer_url,
+        own_ports: [listener.local_addr()?.port()].into_iter().chain(admin.port()).collect(),
     };
     let agent_stop = CancellationToken::new();
-    let agent = start(&data, place, chosen, &stop_signal, &agent_stop).await?;
-    let routes = agent.router().route("/errors/{slug}", get(problem_page));
+    let agent = start(&data, place, chosen, &drain_signal, &agent_stop).await?;
+    let routes =
+        agent.router().route("/errors/{slug}", get(problem_page)).route("/healthz", get(health));
     let routes = layers::around(routes, &base_url);
-    let limits = Limits::with_per_address(options.server.connections_per_address);
+    let limits = serve::Limits::with_per_address(options.server.connections_per_address);
     let serving = TaskTracker::new();
     serving.spawn(serve(listener, routes, limits, stop_signal.clone()));
     serving.close();
+    admin.add(Half::Agent(agent.monitor()));
 
-    let mut outcome = wait_until_ready(&agent, &stop_signal).await;
+    let mut outcome = wait_until_ready(&agent, &drain_signal).await;
     if matches!(outcome, Ok(true)) {
         outcome = ready.write(&base_url, None).map(|()| true);
     }
     if matches!(outcome, Ok(true)) {
         say(&banner);
         info!(%base_url, "the agent is ready");
-        stop_signal.cancelled().await;
+        drain_signal.cancelled().await;
+        let span = Duration::from_secs(options.drain_seconds.into());
+        // Clients of what still runs are served meanwhile.
+        stop_signal.run_until_cancelled(agent.drain(span)).await;
     }
     stop_signal.cancel();
     tokio::join!(stop(agent, &agent_stop), serving.wait());
+    admin.close().await;
     info!("stopped");
     outcome.map(drop)
 }
@@ -290,6 +369,11 @@ async fn problem_page(Path(slug): Path<String>) -> Result<Html<String>, Problem>
     page(&slug)
         .map(Html)
         .ok_or_else(|| Problem::new(Slug::NotFound, "there is no problem of this name"))
+}
+
+/// As the control plane's: an agent that answers is alive.
+async fn health() -> Json<serde_json::Value> {
+    Json(json!({ "status": "ok", "version": VERSION }))
 }
 
 /// How many sessions and browsers, in words.

@@ -5,17 +5,15 @@ use std::{net::SocketAddr, num::NonZeroU32, path::Path, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use control_plane::ControlPlane;
-use proto::{
-    agent::hub_server::{Hub, HubServer},
-    region::Region,
-};
-use tokio::net::TcpListener;
+use proto::region::Region;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Server, server::TcpIncoming};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
+    admin::{self, Admin, Half},
     data_dir::{self, Credentials, DataDir, credentials_path},
+    forwarded,
+    hub::{self, HubListener},
     layers, listen,
     people::People,
     ready::ReadyFile,
@@ -34,6 +32,8 @@ pub struct Options {
     /// Address that agents dial (gRPC)
     #[arg(long, env = "VENTUS_HUB_LISTEN", default_value = "127.0.0.1:8081", value_parser = listen::address, value_name = "ADDRESS")]
     hub_listen: SocketAddr,
+    #[command(flatten)]
+    hub_tls: hub::Tls,
     /// Token that agents join with [default: made once, kept in the data directory]
     ///
     /// Arguments can be seen by other users of the machine: prefer the environment.
@@ -41,6 +41,10 @@ pub struct Options {
     join_token: Option<String>,
     #[command(flatten)]
     server: listen::Options,
+    #[command(flatten)]
+    admin: admin::Options,
+    #[command(flatten)]
+    proxies: forwarded::Options,
     #[command(flatten)]
     data_dir: data_dir::Options,
     #[command(flatten)]
@@ -58,9 +62,22 @@ pub struct Store {
     /// Region of sessions that name none
     #[arg(long, env = "VENTUS_REGION", default_value = "local", value_name = "NAME")]
     pub region: Region,
+    /// API key of the first start, vs_<ULID>.<32 letters and digits> [default: made then, and
+    /// printed]
+    ///
+    /// For installations that know their key beforehand. Later starts make nothing of it.
+    /// Arguments can be seen by other users of the machine: prefer the environment.
+    #[arg(long, env = "VENTUS_FIRST_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub first_api_key: Option<String>,
     /// Requests a minute that an API key may make
     #[arg(long, env = "VENTUS_RATE_LIMIT_PER_MINUTE", default_value = "6000", value_name = "N")]
     pub rate_limit_per_minute: NonZeroU32,
+    /// Days to keep sessions that are over, with their events and files; 0: for ever
+    #[arg(long, env = "VENTUS_RETAIN_SESSIONS_DAYS", default_value = "30", value_name = "DAYS")]
+    pub retain_sessions_days: u32,
+    /// Days to keep the audit log; 0: for ever
+    #[arg(long, env = "VENTUS_RETAIN_AUDIT_DAYS", default_value = "365", value_name = "DAYS")]
+    pub retain_audit_days: u32,
     /// Where to keep what large profiles hold, file:///directory or s3://bucket/prefix [default:
     /// in the database]
     ///
@@ -112,16 +129,15 @@ fn object_store(text: &str) -> Result<(), &'static str> {
 
 /// How long the hub may take to end the agents' streams, and the control plane its tasks.
 const STOP: Duration = Duration::from_millis(1500);
-/// Longest silence on an agent's connection before it is asked whether it is still there.
-const HUB_KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Runs the control plane until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop = on_signal()?;
     let data = options.data_dir.open()?;
+    let admin = Admin::open(&options.admin, 1, &stop).await?;
     let listener = listen::bind(options.listen).await?;
-    let hub = listen::bind(options.hub_listen).await?;
-    let hub_address = hub.local_addr()?;
+    let hub = HubListener::bind(options.hub_listen, options.hub_tls).await?;
+    let hub_url = hub.url();
     let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let base_url = options.server.base_url(listener.local_addr()?);
     let (join_token, token_path) = match options.join_token {
@@ -129,30 +145,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         None => data.join_token().map(|(token, path)| (token, Some(path)))?,
     };
     let running =
-        Running::start(&data, &options.store, &options.people, &base_url, join_token, hub).await?;
+        Running::start(&data, &options.store, &options.people, &base_url, join_token, None, hub)
+            .await?;
     let key = keep_key(&data, &running.control_plane, &base_url)?;
     let routes = layers::around(running.control_plane.router(), &base_url);
+    let routes = forwarded::told(routes, &options.proxies, false);
     let limits = Limits::with_per_address(options.server.connections_per_address);
     let serving = TaskTracker::new();
     serving.spawn(serve(listener, routes, limits, stop.clone()));
     serving.close();
+    admin.add(Half::ControlPlane(running.control_plane.monitor()));
     announce(&data, &ready, &base_url, key)?;
 
     let style = Style::of_stdout();
     say(&format!("\n  {} is ready\n", style.bold(&format!("Ventus control plane {VERSION}"))));
     say(&format!("  API       {base_url}"));
-    say(&format!("  Agents    {hub_address}"));
+    say(&format!("  Agents    {hub_url}"));
     if let Some(path) = &token_path {
         say(&format!("  Token     agents join with the one in {}", path.display()));
     }
     say_key(style, &running.control_plane, data.path());
     say("");
-    info!(%base_url, hub = %hub_address, "the control plane is ready");
+    info!(%base_url, hub = %hub_url, "the control plane is ready");
 
     stop.cancelled().await;
+    running.control_plane.close();
     // `serve` bounds itself.
     serving.wait().await;
     running.stop().await;
+    admin.close().await;
     info!("stopped");
     Ok(())
 }
@@ -179,7 +200,8 @@ impl Running {
         people: &People,
         base_url: &str,
         join_token: String,
-        hub: TcpListener,
+        own_data_plane: Option<String>,
+        hub: HubListener,
     ) -> anyhow::Result<Self> {
         let config = control_plane::Config {
             database_url: store.database.url(data.path()),
@@ -187,15 +209,19 @@ impl Running {
             public_url: base_url.to_owned(),
             default_region: store.region.clone(),
             join_token,
+            own_data_plane,
             rate_limit_per_minute: store.rate_limit_per_minute,
+            retain_sessions_days: store.retain_sessions_days,
+            retain_audit_days: store.retain_audit_days,
             object_store: store.object_store.clone(),
+            first_key: store.first_api_key.clone(),
             owner_email: people.owner_email.clone(),
             mail: people.mail(data.path())?,
         };
         let stop = CancellationToken::new();
         let control_plane = ControlPlane::start(config, stop.clone()).await?;
         let tracker = TaskTracker::new();
-        tracker.spawn(serve_hub(hub, control_plane.hub(), stop.clone()));
+        tracker.spawn(hub.serve(control_plane.hub(), stop.clone()));
         tracker.close();
         Ok(Self { control_plane, hub: tracker, stop })
     }
@@ -205,21 +231,6 @@ impl Running {
         self.stop.cancel();
         within(STOP, "the hub", self.hub.wait()).await;
         within(STOP, "the control plane", self.control_plane.stopped()).await;
-    }
-}
-
-async fn serve_hub(listener: TcpListener, hub: HubServer<impl Hub>, stop: CancellationToken) {
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(HUB_KEEPALIVE))
-        .http2_keepalive_timeout(Some(HUB_KEEPALIVE))
-        .add_service(hub)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        )
-        .await;
-    if let Err(error) = served {
-        warn!(%error, "the hub stopped");
     }
 }
 

@@ -86,12 +86,14 @@ async fn port(address: SocketAddr) -> Check {
 }
 
 async fn is_ventus(address: SocketAddr) -> bool {
-    let ask = async {
-        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
-        let url = format!("http://{}/v1/health", listen::reachable(address));
+    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build();
+    let Ok(client) = client else { return false };
+    let ask = async |path| {
+        let url = format!("http://{}/{path}", listen::reachable(address));
         client.get(url).send().await?.error_for_status()?.json::<serde_json::Value>().await
     };
-    ask.await.is_ok()
+    // A control plane's, and an agent's.
+    ask("v1/health").await.is_ok() || ask("healthz").await.is_ok()
 }
 
 fn table(checks: &[Check], style: Style) -> String {
@@ -114,6 +116,8 @@ fn table(checks: &[Check], style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Json, Router, routing::get};
+
     use super::*;
 
     #[tokio::test]
@@ -123,5 +127,18 @@ mod tests {
         assert_eq!(check.outcome, Outcome::Fail, "{check:?}");
         assert!(check.remedy.is_some());
         assert_eq!(port("127.0.0.1:0".parse().unwrap()).await.outcome, Outcome::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_ventus_serves_is_as_it_should_be() {
+        for path in ["/v1/health", "/healthz"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let routes = Router::new().route(path, get(|| async { Json("as a server answers") }));
+            let serving = tokio::spawn(axum::serve(listener, routes).into_future());
+            let check = port(address).await;
+            assert_eq!(check.outcome, Outcome::Ok, "{path}: {check:?}");
+            serving.abort();
+        }
     }
 }

@@ -27,8 +27,8 @@ const BODY: Duration = Duration::from_secs(30);
 const FILE: Duration = Duration::from_secs(15 * 60);
 const FILE_SILENCE: Duration = Duration::from_secs(30);
 
-/// The routes with all that goes around them. From the outside in: request id and problem
-/// documents, panics, caching, compression, the body's deadline.
+/// The routes with all that goes around them. From the outside in: headers that guard an
+/// answer, request id and problem documents, panics, compression, the body's deadline.
 pub fn around(routes: Router, base_url: &str) -> Router {
     let frame = Frame { base_url: base_url.into() };
     // Files are what they are: parts of them are asked for by their place.
@@ -37,9 +37,9 @@ pub fn around(routes: Router, base_url: &str) -> Router {
     routes
         .layer(middleware::from_fn(in_time))
         .layer(CompressionLayer::new().compress_when(compressible))
-        .layer(middleware::from_fn(not_stored))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(frame, problem::frame))
+        .layer(middleware::from_fn(guarded))
 }
 
 /// Bodies arrive in time, or are given up.
@@ -60,13 +60,21 @@ fn not_an_upgrade(status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions)
     status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Answers of the API hold connect tokens: no cache may keep them.
-async fn not_stored(request: Request, next: Next) -> Response {
-    let api = request.uri().path().starts_with("/v1/");
+/// What keeps answers where they belong. Those of the API and of the data plane hold connect
+/// tokens: no cache may keep them. URLs hold them, too: no other site may learn them from a
+/// page of ours. And what an answer is, its `Content-Type` says.
+async fn guarded(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let secret = ["/v1/", "/json", "/devtools/"].iter().any(|prefix| path.starts_with(prefix));
     let mut response = next.run(request).await;
-    if api {
-        let no_store = HeaderValue::from_static("no-store");
-        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
+    let headers = response.headers_mut();
+    let mut set = |name, value| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if secret {
+        set(header::CACHE_CONTROL, "no-store");
     }
     response
 }
@@ -148,6 +156,8 @@ mod tests {
             let response = ask("/v1/long", encoding).await;
             assert_eq!(response.headers()[header::CONTENT_ENCODING], encoding);
             assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+            assert_eq!(response.headers()[header::REFERRER_POLICY], "no-referrer");
+            assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         }
         assert!(
             !ask("/v1/long", "identity").await.headers().contains_key(header::CONTENT_ENCODING)

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 #[group(skip)]
 pub struct Options {
     /// Address other programs reach this server at, if not the one it listens on
-    #[arg(long, env = "VENTUS_PUBLIC_URL", value_name = "URL", value_parser = base_url)]
+    #[arg(long, env = "VENTUS_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     pub public_url: Option<String>,
     /// Write `{base_url, api_key, pid}` to this file once the server is ready
     #[arg(long, env = "VENTUS_READY_FILE", value_name = "PATH")]
@@ -41,6 +41,21 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     first.copied().ok_or_else(|| "this name has no address".into())
 }
 
+/// Reads the URL that others reach this server at.
+fn public_url(text: &str) -> Result<String, String> {
+    base_url(text).and_then(a_place)
+}
+
+/// Refuses "any address", which nobody can dial.
+fn a_place(url: String) -> Result<String, String> {
+    let parsed: Uri = url.parse().map_err(|_| "not a URL")?;
+    let host = parsed.host().unwrap_or_default().trim_matches(['[', ']']);
+    match host.parse().is_ok_and(is_any) {
+        true => Err(format!("nobody can dial {host}: name an address of this machine")),
+        false => Ok(url),
+    }
+}
+
 /// Reads an http or https URL without a path, and drops its trailing slash.
 pub fn base_url(text: &str) -> Result<String, String> {
     url(text, &["http", "https"])
@@ -48,7 +63,16 @@ pub fn base_url(text: &str) -> Result<String, String> {
 
 /// The same for the data plane: ws or wss.
 pub fn data_plane_url(text: &str) -> Result<String, String> {
-    url(text, &["ws", "wss"])
+    url(text, &["ws", "wss"]).and_then(a_place)
+}
+
+/// Reads the origin of web pages, as browsers send it (RFC 6454), or `*`.
+pub fn origin(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "*" => Ok("*".to_owned()),
+        origin => url(origin, &["https", "http", "chrome-extension", "devtools"])
+            .map(|origin| origin.to_ascii_lowercase()),
+    }
 }
 
 fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
@@ -65,6 +89,11 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
 /// The data plane's URL on the same host as a base URL.
 pub fn websocket(base_url: &str) -> String {
     base_url.replacen("http", "ws", 1)
+}
+
+/// Whether a server listens on any address of its machine: that is no place to go to.
+pub fn is_any(listening: IpAddr) -> bool {
+    listening.to_canonical().is_unspecified()
 }
 
 /// An address to dial for one to listen on: "any" is no place to go to.
@@ -98,9 +127,27 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_read_as_browsers_write_it() {
+        assert_eq!(origin(" https://Tools.example/"), Ok("https://tools.example".into()));
+        assert_eq!(origin("*"), Ok("*".into()));
+        for bad in ["", "null", "tools.example", "https://tools.example/a"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_data_plane_is_beside_the_api() {
         assert_eq!(websocket("http://a:1"), "ws://a:1");
         assert_eq!(websocket("https://a"), "wss://a");
+    }
+
+    #[test]
+    fn nobody_is_sent_to_any_address() {
+        assert_eq!(data_plane_url("wss://a.example:8082/"), Ok("wss://a.example:8082".into()));
+        for bad in ["ws://0.0.0.0:8082", "ws://[::]:8082", "ws://[::ffff:0.0.0.0]:8082"] {
+            assert!(data_plane_url(bad).unwrap_err().starts_with("nobody can dial "), "{bad}");
+        }
+        assert!(public_url("http://0.0.0.0:8080").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The `ventus` command: one file a subcommand, and what they share.
 
+mod admin;
 mod agent;
 mod browser;
 mod capacity;
@@ -8,12 +9,15 @@ mod completion;
 mod control_plane;
 mod data_dir;
 mod doctor;
+mod forwarded;
+mod hub;
 mod layers;
 mod listen;
 mod operator;
 mod people;
 mod ready;
 mod serve;
+mod session_limits;
 mod shutdown;
 mod style;
 mod telemetry;
@@ -47,6 +51,8 @@ enum Command {
     Session(client::session::Arguments),
     /// Keep cookies and storage for later sessions.
     Profile(client::profile::Arguments),
+    /// See the agents of a server, and take them out of service.
+    Agents(client::agents::Arguments),
     /// Sign in, to manage keys and workspaces.
     Login(client::login::Login),
     /// Sign out.
@@ -61,6 +67,10 @@ enum Command {
     ControlPlane(control_plane::Options),
     /// Run only an agent: browsers and the data plane of one region.
     Agent(agent::Options),
+    /// Make, list and revoke the tokens that agents join with, on the machine of a server's data.
+    JoinToken(operator::join_token::Arguments),
+    /// List a server's regions, on the machine of its data.
+    Region(operator::region::Arguments),
     /// Rotate the keys that a server signs and encrypts with, on the machine of its data.
     Keys(operator::keys::Arguments),
     /// Run a server: what needs nobody to be signed in, on the machine of its data.
@@ -72,11 +82,6 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = telemetry::start(&cli.telemetry) {
-        eprintln!("error: {error:#}");
-        return ExitCode::from(2);
-    }
-    shutdown::raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -84,12 +89,37 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let started = {
+        let _inside = runtime.enter();
+        telemetry::start(&cli.telemetry, cli.command.service())
+    };
+    let telemetry = match started {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    shutdown::raise_descriptor_limit();
     let outcome = runtime.block_on(run(cli.command));
+    telemetry.finish();
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
     })
+}
+
+impl Command {
+    /// What it is called in traces, if it makes any.
+    fn service(&self) -> Option<&'static str> {
+        match self {
+            Self::Up(_) => Some("ventus"),
+            Self::ControlPlane(_) => Some("ventus-control-plane"),
+            Self::Agent(_) => Some("ventus-agent"),
+            _ => None,
+        }
+    }
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -99,6 +129,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(options) => return doctor::run(options).await,
         Command::Session(arguments) => return Ok(client::session::run(arguments).await),
         Command::Profile(arguments) => return Ok(client::profile::run(arguments).await),
+        Command::Agents(arguments) => return Ok(client::agents::run(arguments).await),
         Command::Login(login) => return Ok(client::login::login(login).await),
         Command::Logout(logout) => return Ok(client::login::logout(logout).await),
         Command::Key(arguments) => return Ok(client::key::run(arguments).await),
@@ -106,6 +137,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completion(options) => completion::run(&options, Cli::command()),
         Command::ControlPlane(options) => control_plane::run(options).await?,
         Command::Agent(options) => agent::run(options).await?,
+        Command::JoinToken(arguments) => operator::join_token::run(arguments).await?,
+        Command::Region(arguments) => operator::region::run(arguments).await?,
         Command::Keys(arguments) => operator::keys::run(arguments).await?,
         Command::Operator(arguments) => operator::run(arguments).await?,
     }

@@ -4,6 +4,9 @@
 //! Connections are served on the plain `TcpStream`, unwrapped: the data plane takes that
 //! very type back out of an upgrade. An upgraded connection no longer counts here; the
 //! agent bounds the clients of each session.
+//!
+//! However many connections there are, a few more are taken for a moment to answer health
+//! probes: a server that is only busy must not be taken for dead.
 
 use std::{
     collections::HashMap,
@@ -16,6 +19,7 @@ use std::{
 use axum::{Router, extract::ConnectInfo};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     pin,
@@ -26,12 +30,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-/// Connections at once, over all clients.
+/// Connections at once, over all clients, unless the process may open too few files for it.
 const CONNECTIONS: usize = 16_384;
+/// Connections beyond those, one request each, for health probes alone.
+const SPARE: usize = 256;
+/// How long a connection of those may take.
+const SPARE_LIMIT: Duration = Duration::from_secs(2);
+/// What probes ask for.
+const PROBES: [&str; 5] = ["/healthz", "/livez", "/readyz", "/startupz", "/v1/health"];
 /// Pause after a failed accept, for instance when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most bytes of headers, and of one read.
 const BUFFER_BYTES: usize = 64 << 10;
+/// The same for a health probe: the least that hyper takes.
+const PROBE_BYTES: usize = 8 << 10;
 
 /// What a client may hold, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +71,31 @@ impl Limits {
     }
 }
 
+/// Where a request's connection ends: this machine's address, as the client dialled it. In the
+/// request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Local(pub SocketAddr);
+
 /// Serves until `stop` is cancelled and the requests in flight are answered, or their time
 /// is up.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
-    let slots = Arc::new(Slots::new(CONNECTIONS, limits.per_address));
+    let slots = Arc::new(Slots::new(connections_max(), limits.per_address));
+    serve_within(slots, listener, router, limits, stop).await;
+}
+
+/// Leaves half of the files that may be open to browsers and their connections.
+fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 2).unwrap_or(usize::MAX).min(CONNECTIONS)
+}
+
+async fn serve_within(
+    slots: Arc<Slots>,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     loop {
@@ -76,18 +109,25 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                 }
             },
         };
-        let Some(slot) = slots.take(peer) else {
-            debug!(peer = %peer.ip(), "too many connections; closing a new one");
-            continue;
-        };
         let (router, stop, abort) = (router.clone(), stop.clone(), abort.clone());
-        connections.spawn(async move {
-            tokio::select! {
-                () = abort.cancelled() => (),
-                () = connection(stream, peer, router, limits, stop) => (),
+        match slots.take(peer) {
+            Taken::Slot(slot) => {
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = abort.cancelled() => (),
+                        () = connection(stream, peer, router, limits, stop) => (),
+                    }
+                    drop(slot);
+                });
             }
-            drop(slot);
-        });
+            Taken::Spare(slot) => {
+                connections.spawn(async move {
+                    let _ = timeout(SPARE_LIMIT, probe(stream, peer, router)).await;
+                    drop(slot);
+                });
+            }
+            Taken::None => debug!(peer = %peer.ip(), "too many connections; closing a new one"),
+        }
     }
     drop(listener);
     connections.close();
@@ -116,11 +156,15 @@ async fn connection(
 ) {
     // Small answers must not wait for the client's acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().ok();
     let spoke = CancellationToken::new();
     let heard = spoke.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         heard.cancel();
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(local) = local {
+            request.extensions_mut().insert(Local(local));
+        }
         router.clone().oneshot(request)
     });
     let serving = http1::Builder::new()
@@ -155,11 +199,44 @@ async fn connection(
     }
 }
 
+/// Answers one request, if it is that of a health probe.
+async fn probe(stream: TcpStream, peer: SocketAddr, router: Router) {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let router = router.clone();
+        async move {
+            if !PROBES.contains(&request.uri().path()) {
+                return Err(Full);
+            }
+            router.oneshot(request).await.map_err(|never| match never {})
+        }
+    });
+    let _ = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(PROBE_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// There is no room for anything else; the connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[error("too many connections")]
+struct Full;
+
 /// Room for connections. A slot frees itself when dropped.
 struct Slots {
     all: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
     per_address: u32,
     addresses: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// What a new connection gets.
+enum Taken {
+    Slot(Slot),
+    /// There is no other room.
+    Spare(OwnedSemaphorePermit),
+    None,
 }
 
 struct Slot {
@@ -169,11 +246,26 @@ struct Slot {
 
 impl Slots {
     fn new(all: usize, per_address: u32) -> Self {
-        Self { all: Arc::new(Semaphore::new(all)), per_address, addresses: Mutex::default() }
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            spare: Arc::new(Semaphore::new(SPARE)),
+            per_address,
+            addresses: Mutex::default(),
+        }
     }
 
-    fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Slot> {
-        let one_of_all = self.all.clone().try_acquire_owned().ok()?;
+    fn take(self: &Arc<Self>, peer: SocketAddr) -> Taken {
+        match self.all.clone().try_acquire_owned() {
+            Ok(one_of_all) => self.of_address(peer, one_of_all).map_or(Taken::None, Taken::Slot),
+            Err(_) => self.spare.clone().try_acquire_owned().map_or(Taken::None, Taken::Spare),
+        }
+    }
+
+    fn of_address(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        one_of_all: OwnedSemaphorePermit,
+    ) -> Option<Slot> {
         let address = one_client(peer.ip());
         let counted = if address.is_loopback() || self.per_address == 0 {
             None
@@ -216,129 +308,4 @@ fn one_client(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    /// Long enough to be met, short enough to be waited for.
-    const SHORT: Duration = Duration::from_millis(200);
-
-    async fn start(router: Router) -> (SocketAddr, CancellationToken, TaskTracker) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let server = TaskTracker::new();
-        let limits = Limits { first_request: SHORT, drain: SHORT, ..Limits::with_per_address(0) };
-        server.spawn(serve(listener, router, limits, stop.clone()));
-        server.close();
-        (address, stop, server)
-    }
-
-    async fn read_all(stream: &mut TcpStream) -> String {
-        let mut text = String::new();
-        let _ = stream.read_to_string(&mut text).await;
-        text
-    }
-
-    #[tokio::test]
-    async fn a_request_in_flight_is_answered_before_the_server_ends() {
-        let begun = CancellationToken::new();
-        let answer = CancellationToken::new();
-        let (tell, wait) = (begun.clone(), answer.clone());
-        let router = Router::new().route(
-            "/",
-            get(move || async move {
-                tell.cancel();
-                wait.cancelled().await;
-                "done"
-            }),
-        );
-        let (address, stop, server) = start(router).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        begun.cancelled().await;
-        stop.cancel();
-        answer.cancel();
-        let text = read_all(&mut client).await;
-        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("done"), "{text}");
-        server.wait().await;
-    }
-
-    #[tokio::test]
-    async fn a_request_that_never_ends_does_not_hold_the_server() {
-        let begun = CancellationToken::new();
-        let tell = begun.clone();
-        let router = Router::new().route(
-            "/",
-            get(move || async move {
-                tell.cancel();
-                pending::<()>().await;
-            }),
-        );
-        let (address, stop, server) = start(router).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        begun.cancelled().await;
-        stop.cancel();
-        server.wait().await;
-    }
-
-    #[tokio::test]
-    async fn a_request_may_take_longer_than_its_headers_may() {
-        let router = Router::new().route(
-            "/",
-            get(async || {
-                sleep(SHORT * 2).await;
-                "done"
-            }),
-        );
-        let (address, _stop, _server) = start(router).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        client.write_all(request).await.unwrap();
-        assert_eq!(read_all(&mut client).await.matches("done").count(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_client_that_says_nothing_is_let_go() {
-        for part in ["", "GET / HTTP/1.1\r\nHost:"] {
-            let (address, _stop, _server) = start(Router::new()).await;
-            let mut client = TcpStream::connect(address).await.unwrap();
-            client.write_all(part.as_bytes()).await.unwrap();
-            assert_eq!(read_all(&mut client).await, "");
-        }
-    }
-
-    #[test]
-    fn one_address_cannot_take_all_connections() {
-        let slots = Arc::new(Slots::new(5, 2));
-        let peer = |text: &str| SocketAddr::new(text.parse().unwrap(), 1);
-        let held = [slots.take(peer("192.0.2.1")), slots.take(peer("::ffff:192.0.2.1"))];
-        assert!(held.iter().all(Option::is_some));
-        assert!(slots.take(peer("192.0.2.1")).is_none());
-        assert!(slots.take(peer("192.0.2.2")).is_some());
-        drop(held);
-        assert!(slots.take(peer("192.0.2.1")).is_some());
-        assert!(slots.addresses.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn this_machine_is_bounded_only_by_the_total() {
-        let slots = Arc::new(Slots::new(3, 1));
-        let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let held: Vec<_> = (0..3).map(|_| slots.take(peer)).collect();
-        assert!(held.iter().all(Option::is_some));
-        assert!(slots.take(peer).is_none());
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_client() {
-        let one = one_client("2001:db8:1:2::1".parse().unwrap());
-        assert_eq!(one, one_client("2001:db8:1:2:ffff::9".parse().unwrap()));
-        assert_ne!(one, one_client("2001:db8:1:3::1".parse().unwrap()));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! How a process ends: the first signal stops it cleanly, the second at once.
+//! How a process ends: the first signal stops it cleanly, the last at once.
 
 use std::time::Duration;
 
@@ -20,24 +20,38 @@ const INTERRUPTED: i32 = 130;
 ///
 /// When the signals cannot be caught.
 pub fn on_signal() -> anyhow::Result<CancellationToken> {
+    let [stop] = on_signals()?;
+    Ok(stop)
+}
+
+/// Tokens that SIGTERM or SIGINT cancel one after the other. One signal more ends the process
+/// where it stands.
+///
+/// # Errors
+///
+/// When the signals cannot be caught.
+pub fn on_signals<const N: usize>() -> anyhow::Result<[CancellationToken; N]> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let token = stop.clone();
+    let tokens = [(); N].map(|()| CancellationToken::new());
+    let heard = tokens.clone();
     tokio::spawn(async move {
-        for last in [false, true] {
+        let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => (),
                 _ = interrupt.recv() => (),
             }
-            if last {
-                std::process::exit(INTERRUPTED);
-            }
-            info!("stopping; once more to stop at once");
+        };
+        for (index, token) in heard.iter().enumerate() {
+            next().await;
+            let left = N - index;
+            info!("stopping; {left} more to stop where it stands");
             token.cancel();
         }
+        next().await;
+        std::process::exit(INTERRUPTED);
     });
-    Ok(stop)
+    Ok(tokens)
 }
 
 /// Waits for one part to end, but not for ever.

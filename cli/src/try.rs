@@ -5,6 +5,7 @@ mod cdp;
 mod snippets;
 
 use std::{
+    borrow::Cow,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -43,6 +44,10 @@ pub struct Options {
     api_key: Option<String>,
     #[command(flatten)]
     data_dir: data_dir::Options,
+    /// Address to reach the browser at, instead of the one in its connect URL: from within a
+    /// cluster, for one, where that is for clients outside
+    #[arg(long, env = "VENTUS_TRY_DATA_PLANE", value_name = "URL", value_parser = listen::data_plane_url)]
+    data_plane: Option<String>,
     /// Where to put the screenshot
     #[arg(
         long,
@@ -67,7 +72,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut stages = Stages::default();
 
     let session = stages.run("create", server.create()).await?;
-    let driven = drive(&session, &page, &mut stages).await;
+    let driven = drive(&server.way_to(&session), &page, &mut stages).await;
     let released = stages.run("release", server.release(&session)).await;
     pages.cancel();
     let picture = driven?;
@@ -86,8 +91,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drive(session: &Session, page: &str, stages: &mut Stages) -> anyhow::Result<Vec<u8>> {
-    let mut cdp = stages.run("connect", Cdp::connect(&session.connect_url)).await?;
+async fn drive(url: &str, page: &str, stages: &mut Stages) -> anyhow::Result<Vec<u8>> {
+    let mut cdp = stages.run("connect", Cdp::connect(url)).await?;
     let target = stages.run("open page", open(&mut cdp, page)).await?;
     let picture = stages.run("screenshot", screenshot(&mut cdp, &target)).await?;
     cdp.close().await;
@@ -119,6 +124,8 @@ async fn screenshot(cdp: &mut Cdp, page: &str) -> anyhow::Result<Vec<u8>> {
 struct Server {
     api: Api,
     key_file: Option<PathBuf>,
+    /// Scheme and authority of the data plane, if not those of connect URLs.
+    data_plane: Option<String>,
 }
 
 /// What of a session matters here.
@@ -151,7 +158,18 @@ impl Server {
                 "`ventus try` speaks plain http only: name the server behind the proxy",
             ));
         }
-        Ok(Self { api: Api::new(url)?.with(key), key_file })
+        let data_plane = options.data_plane.clone();
+        Ok(Self { api: Api::new(url)?.with(key), key_file, data_plane })
+    }
+
+    /// Where to connect to the session's browser.
+    fn way_to<'a>(&self, session: &'a Session) -> Cow<'a, str> {
+        let url = &session.connect_url;
+        let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+        match (&self.data_plane, path) {
+            (Some(place), Some(path)) => format!("{place}{path}").into(),
+            _ => url.into(),
+        }
     }
 
     /// The URL of a page to open. The browser runs on the server's machine: where that is

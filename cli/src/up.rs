@@ -11,9 +11,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
+    admin::{self, Admin, Half},
     agent::{self, Browsers, Chosen, Place, sessions},
     control_plane::{Running, Store, VERSION, announce, keep_key, say_key},
     data_dir::{self, DataDir, random_token},
+    forwarded,
+    hub::HubListener,
     layers, listen,
     people::People,
     ready::ReadyFile,
@@ -30,6 +33,10 @@ pub struct Options {
     listen: SocketAddr,
     #[command(flatten)]
     server: listen::Options,
+    #[command(flatten)]
+    admin: admin::Options,
+    #[command(flatten)]
+    proxies: forwarded::Options,
     #[command(flatten)]
     data_dir: data_dir::Options,
     #[command(flatten)]
@@ -48,22 +55,30 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Whoever tries this on a machine of theirs has pages of their own there.
     chosen.egress.allow.extend(loopback()?);
     let data = options.data_dir.open()?;
+    let admin = Admin::open(&options.admin, 2, &stop).await?;
     let listener = listen::bind(options.listen).await?;
     let ready = ReadyFile::prepare(options.server.ready_file.as_deref())?;
     let base_url = options.server.base_url(listener.local_addr()?);
-    let hub = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let hub = HubListener::bind_here().await?;
     let join_token = random_token()?;
     let place = Place {
         region: options.store.region.clone(),
-        hub_url: format!("http://{}", hub.local_addr()?),
+        hub_urls: vec![hub.url()],
+        hub_tls: ::agent::HubTls::default(),
         join_token: join_token.clone(),
         data_plane_url: listen::websocket(&base_url),
-        own_ports: vec![listener.local_addr()?.port(), hub.local_addr()?.port()],
+        peer_url: None,
+        own_ports: [listener.local_addr()?.port(), hub.port()]
+            .into_iter()
+            .chain(admin.port())
+            .collect(),
     };
+    let own = Some(place.data_plane_url.clone());
     let banner = banner(&options, &chosen, &base_url, &data);
 
     let running =
-        Running::start(&data, &options.store, &options.people, &base_url, join_token, hub).await?;
+        Running::start(&data, &options.store, &options.people, &base_url, join_token, own, hub)
+            .await?;
     let key = keep_key(&data, &running.control_plane, &base_url)?;
     let agent_stop = CancellationToken::new();
     let agent = match agent::start(&data, place, chosen, &stop, &agent_stop).await {
@@ -74,11 +89,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     };
     let routes = running.control_plane.router().merge(agent.router());
+    let any_address = options.server.public_url.is_none() && listen::is_any(options.listen.ip());
     let routes = layers::around(routes, &base_url);
+    let routes = forwarded::told(routes, &options.proxies, any_address);
     let limits = Limits::with_per_address(options.server.connections_per_address);
     let serving = TaskTracker::new();
     serving.spawn(serve(listener, routes, limits, stop.clone()));
     serving.close();
+    admin.add(Half::ControlPlane(running.control_plane.monitor()));
+    admin.add(Half::Agent(agent.monitor()));
 
     let mut outcome = agent::wait_until_ready(&agent, &stop).await;
     if matches!(outcome, Ok(true)) {
@@ -95,9 +114,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         stop.cancelled().await;
     }
     stop.cancel();
+    running.control_plane.close();
     // The agent first: it still tells the hub how its sessions ended.
     tokio::join!(agent::stop(agent, &agent_stop), serving.wait());
     running.stop().await;
+    admin.close().await;
     info!("stopped");
     outcome.map(drop)
 }

@@ -19,8 +19,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    app::App, audit, document, files, health, invitations, keys, members, people, profiles,
-    regions, sessions, sign_in, workspaces,
+    agents, app::App, audit, document, files, health, invitations, keys, members, metrics, people,
+    profiles, regions, sessions, sign_in, trace, workspaces,
 };
 
 #[derive(OpenApi)]
@@ -34,6 +34,7 @@ use crate::{
         (name = "sessions", description = "Browsers lent to you"),
         (name = "files", description = "What a session's browser uploads, and what it has downloaded"),
         (name = "profiles", description = "What browsers have stored, kept for later sessions"),
+        (name = "agents", description = "Processes that launch browsers; for the operator of the server"),
         (name = "regions", description = "Where sessions can run"),
         (name = "sign-in", description = "Access tokens for people, by a link that is mailed"),
         (name = "people", description = "Who you are"),
@@ -68,6 +69,9 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(profiles::get::handler, profiles::change::patch, profiles::change::delete))
         .routes(routes!(profiles::get::storage_state))
         .routes(routes!(regions::handler))
+        .routes(routes!(agents::list::list))
+        .routes(routes!(agents::list::get))
+        .routes(routes!(agents::drain::drain, agents::drain::undo))
         .routes(routes!(health::health))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
@@ -130,15 +134,18 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
 pub fn router(app: App) -> Router {
     let (router, mut document) = documented().split_for_parts();
     document::complete(&mut document);
+    let measured = axum::middleware::from_fn_with_state(app.clone(), metrics::http::measured);
     // The dashboard's routes by their other name.
     let (alias, _) = dashboard().split_for_parts();
     router
         .nest("/api", alias)
         .route("/sign-in", axum::routing::get(sign_in::page::handler))
         .layer(axum::middleware::map_response(not_stored))
+        .route_layer(axum::middleware::from_fn(trace::request))
         .route("/errors/{slug}", axum::routing::get(health::problem_page))
         .with_state(app)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .layer(measured)
 }
 
 /// Answers may hold connect tokens, and are out of date at once anyway.
@@ -226,6 +233,10 @@ refusals! {
     NoSuchProfile {
         "404" "No profile of this workspace has this id"
     }
+    /// How operations on one agent can fail as well.
+    NoSuchAgent {
+        "404" "No agent has this id"
+    }
     /// How operations on one file can fail as well.
     NoSuchFile {
         "404" "No session of this workspace has this id, or it has no file of this name"
@@ -292,6 +303,10 @@ refusals! {
         "400" "The request is malformed: `errors` lists every fault"
         "500" "The server failed; its log says more"
         "503" "The server is busy, or its database does not answer; `Retry-After` says when to try again"
+    }
+    /// How operations that make a session can fail as well.
+    NoMoreSessions {
+        "429" "The API key has made all requests of the minute or the day, or the workspace has as many sessions at once as it may have; `Retry-After` says when to try again"
     }
     /// How operations that need a slot can fail as well.
     NoCapacity {

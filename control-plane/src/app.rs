@@ -5,10 +5,12 @@ use std::{ops::Deref, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    agents::hub::Hub,
+    agents::{hub::Hub, lost::Watch},
     config::Config,
     db::Db,
+    hints::Hints,
     mail::Mailer,
+    metrics::Metrics,
     profiles::objects::Objects,
     rate_limits::RateLimits,
     secrets::Secrets,
@@ -35,8 +37,14 @@ pub struct Parts {
     pub signer: Signer,
     /// The agents whose streams end here.
     pub hub: Hub,
+    /// Since when leases can be judged here.
+    pub watch: Watch,
+    /// Tells other replicas.
+    pub hints: Hints,
     /// Wakes those who wait for a session to change.
     pub changes: Changes,
+    /// What happened here, and what was seen of the fleet.
+    pub metrics: Metrics,
     /// Requests of each API key.
     pub rate_limits: RateLimits,
     /// Requests that wait for a slot.
@@ -47,6 +55,8 @@ pub struct Parts {
     pub mailer: Mailer,
     /// People who wait for a link to sign in with.
     pub desk: Desk,
+    /// Cancelled when requests are not to wait here any longer, and when the replica stops.
+    pub closing: CancellationToken,
     /// Cancelled when the replica is to stop.
     pub stop: CancellationToken,
     /// Every task of the replica, so that stopping can wait for them.

@@ -76,7 +76,8 @@ pub fn matches(secret: &str, stored: Option<&[u8]>) -> bool {
     equal && stored.is_some()
 }
 
-fn hash(secret: &str) -> Vec<u8> {
+/// What is stored of a secret.
+pub fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret).to_vec()
 }
 

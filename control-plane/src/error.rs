@@ -4,7 +4,10 @@ use proto::{
     problem::{Problem, Slug},
     region::Region,
 };
+use sqlx::sqlite::SqliteError;
 use tracing::error;
+
+use crate::sessions::queue::{LONGEST, Standing};
 
 /// Why an operation did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -77,18 +80,31 @@ pub enum Error {
     #[error("the browser does not have it yet: {0}; try again")]
     NotPlaced(String),
     /// No slot became free in time.
-    #[error("no slot in region {region} became free in {waited_ms} ms{}", elsewhere(.others))]
+    #[error("no slot in {} became free in {waited_ms} ms: the request was number {} of the {} \
+             that wait; a turn may come in {} s{}",
+        places(.regions), .standing.position, .standing.waiting, .standing.estimate_seconds,
+        elsewhere(.others))]
     NoCapacity {
-        /// The region asked for.
-        region: Region,
+        /// The regions that were tried.
+        regions: Vec<Region>,
         /// How long the request waited.
         waited_ms: u64,
+        /// Where it stood in the queue.
+        standing: Standing,
         /// The other regions that exist.
         others: Vec<Region>,
     },
-    /// So many requests wait for the region already that one more makes no sense.
-    #[error("too many requests wait for a slot in region {0}")]
-    QueueFull(Region),
+    /// So many requests wait for the regions already that one more makes no sense.
+    #[error("the queue for a slot in {} is full: {LONGEST} requests wait", places(.regions))]
+    QueueFull {
+        /// The regions that were tried.
+        regions: Vec<Region>,
+        /// In how many seconds one may have got through it.
+        estimate_seconds: u32,
+    },
+    /// The workspace has as many sessions at once as it may have.
+    #[error("the workspace has {0} sessions, as many at once as it may have: release one first")]
+    ConcurrencyLimit(u32),
     /// Every agent that was tried failed to start the browser.
     #[error("browsers failed to start in region {0}")]
     LaunchFailed(Region),
@@ -104,6 +120,13 @@ fn list(regions: &[Region]) -> String {
     regions.iter().map(Region::as_str).collect::<Vec<_>>().join(", ")
 }
 
+fn places(regions: &[Region]) -> String {
+    match regions {
+        [only] => format!("region {only}"),
+        several => format!("any of the regions {}", list(several)),
+    }
+}
+
 fn elsewhere(regions: &[Region]) -> String {
     match regions {
         [] => "; there is no other region".to_owned(),
@@ -111,8 +134,10 @@ fn elsewhere(regions: &[Region]) -> String {
     }
 }
 
-/// How long a caller without a slot is asked to stay away, in seconds.
+/// How long a caller is asked to stay away when something may soon be better, in seconds.
 const RETRY_AFTER: u32 = 2;
+/// The same when one of the caller's own sessions must end first.
+const RETRY_AFTER_END: u32 = 5;
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
@@ -147,8 +172,15 @@ impl From<Error> for Problem {
                 let fault = fault("/region", message.as_str());
                 Self::new(Slug::UnknownRegion, message).with_errors(vec![fault])
             }
-            Error::NoCapacity { .. } | Error::QueueFull(_) | Error::LaunchFailed(_) => {
+            Error::NoCapacity { standing: Standing { estimate_seconds, .. }, .. }
+            | Error::QueueFull { estimate_seconds, .. } => {
+                Self::new(Slug::InsufficientCapacity, message).with_retry_after(estimate_seconds)
+            }
+            Error::LaunchFailed(_) => {
                 Self::new(Slug::InsufficientCapacity, message).with_retry_after(RETRY_AFTER)
+            }
+            Error::ConcurrencyLimit(_) => {
+                Self::new(Slug::ConcurrencyLimit, message).with_retry_after(RETRY_AFTER_END)
             }
             Error::Database(source) if is_away(&source) => {
                 error!(error = ?source, "the database does not answer");
@@ -167,10 +199,28 @@ impl From<Error> for Problem {
     }
 }
 
+/// SQLITE_BUSY, SQLITE_IOERR and SQLITE_FULL.
+const SQLITE_AWAY: [u32; 3] = [5, 10, 13];
+/// How SQLSTATEs begin (PostgreSQL, appendix A) of a connection that failed, of resources that
+/// ran out, of a server that stops, starts or has crashed, of its disk, of a server that may not
+/// write (yet), and of a deadlock.
+const POSTGRES_AWAY: [&str; 6] = ["08", "53", "57P0", "58030", "25006", "40"];
+
 /// Whether trying again later may help.
 fn is_away(error: &sqlx::Error) -> bool {
-    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
-    matches!(error, Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed)
+    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    match error {
+        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => true,
+        Database(error) => {
+            let code = error.code().unwrap_or_default();
+            match error.try_downcast_ref::<SqliteError>() {
+                // The primary code is the last byte of an extended one (SQLite, "Result Codes").
+                Some(_) => code.parse().is_ok_and(|code: u32| SQLITE_AWAY.contains(&(code & 0xff))),
+                None => POSTGRES_AWAY.iter().any(|class| code.starts_with(class)),
+            }
+        }
+        _ => false,
+    }
 }
 
 /// One fault of a request: where, and what.

@@ -17,17 +17,22 @@ mod document;
 pub mod error;
 pub mod files;
 pub mod health;
+pub mod hints;
 pub mod invitations;
+pub mod join_tokens;
 pub mod keys;
 pub mod mail;
 pub mod members;
+pub mod metrics;
 pub mod outbox;
 pub mod paging;
 pub mod people;
+pub mod periodic;
 pub mod profiles;
 pub mod rate_limits;
 pub mod regions;
 pub mod request;
+pub mod retention;
 pub mod scheduling;
 pub mod secrets;
 pub mod sessions;
@@ -37,6 +42,7 @@ pub mod storage_state;
 pub mod strangers;
 #[cfg(test)]
 mod testing;
+mod trace;
 pub mod workspaces;
 
 use anyhow::Context;
@@ -64,37 +70,40 @@ impl ControlPlane {
             Some(url) => profiles::objects::Objects::open(url, std::env::vars())?,
             None => profiles::objects::Objects::default(),
         };
+        let given = config.first_key.as_deref().map(keys::Given::parse).transpose()?;
         let db = db::Db::open(&config.database_url).await?;
         let signer = signing::Signer::open(&db, &secrets).await?;
         let first_key =
-            workspaces::bootstrap(&db, &config.owner_email).await.context("first start")?;
+            workspaces::bootstrap(&db, &config.owner_email, given).await.context("first start")?;
         let mailer = mail::Mailer::open(config.mail.as_ref(), &config.data_dir)?;
+        let hints = hints::Hints::on(&db);
         let app = App::new(Parts {
             db,
             config,
             secrets,
             objects,
             signer,
-            hub: agents::Hub::default(),
-            changes: sessions::changes::Changes::default(),
+            hub: agents::Hub::new(hints.clone()),
+            watch: agents::lost::Watch::begin(),
+            changes: sessions::changes::Changes::new(hints.clone()),
+            metrics: metrics::Metrics::default(),
             rate_limits: rate_limits::RateLimits::default(),
-            queue: sessions::queue::Queue::default(),
+            queue: sessions::queue::Queue::new(hints.clone()),
+            hints,
             turns: sessions::idempotency::Turns::default(),
             mailer,
             desk: sign_in::link::Desk::default(),
-            stop: stop.clone(),
+            closing: stop.child_token(),
+            stop,
             tasks: TaskTracker::new(),
         });
-        app.tasks.spawn(sessions::expire::run(app.clone(), stop.clone()));
-        app.tasks.spawn(agents::lost::run(app.clone(), stop.clone()));
-        app.tasks.spawn(profiles::sweep::run(app.clone(), stop.clone()));
-        app.tasks.spawn(rate_limits::run(app.clone(), stop.clone()));
-        app.tasks.spawn(workspaces::upkeep::run(app.clone(), stop.clone()));
-        app.tasks.spawn(signing::refresh(app.clone(), stop));
+        app.tasks.spawn(hints::run(app.clone()));
+        spawn_periodic(&app);
         Ok(Self { app, first_key })
     }
 
-    /// The API key that the very first start made. It cannot be had again.
+    /// The API key that the very first start made, unless it was given one. It cannot be had
+    /// again.
     pub fn first_key(&self) -> Option<&str> {
         self.first_key.as_deref()
     }
@@ -110,6 +119,17 @@ impl ControlPlane {
         HubServer::new(service).max_decoding_message_size(proto::MESSAGE_MAX)
     }
 
+    /// The replica seen from outside.
+    pub fn monitor(&self) -> metrics::Monitor {
+        metrics::Monitor(self.app.clone())
+    }
+
+    /// Before the stop: requests that wait for a slot are answered, so that they can wait at
+    /// another replica. What is under way goes on.
+    pub fn close(&self) {
+        self.app.closing.cancel();
+    }
+
     /// After the stop: waits for every task, then closes the database.
     pub async fn stopped(self) {
         self.app.tasks.close();
@@ -121,8 +141,37 @@ impl ControlPlane {
     }
 }
 
+/// Starts all that the replica does now and then.
+fn spawn_periodic(app: &App) {
+    /// Name, how often, and what is done with an `app`.
+    macro_rules! periodic {
+        ($($what:literal every $every:expr => |$app:ident| $turn:expr;)+) => {$(
+            let turn = |$app: App| async move { $turn.await };
+            app.tasks.spawn(periodic::run(app.clone(), $every, $what, turn));
+        )+};
+    }
+    use profiles::sweep;
+    use workspaces::upkeep;
+    periodic! {
+        "deadlines" every sessions::expire::LOOK_EVERY => |app| sessions::expire::overdue(&app);
+        "leases" every agents::lost::LOOK_EVERY => |app| agents::lost::declare_all(&app);
+        "pending work" every agents::reconcile::LOOK_EVERY =>
+            |app| agents::reconcile::look_for_all(&app);
+        "peers" every agents::roster::LOOK_EVERY => |app| agents::roster::look(&app);
+        "sessions" every metrics::LOOK_EVERY => |app| metrics::look(&app);
+        "closed workspaces" every upkeep::LOOK_EVERY => |app| upkeep::end_sessions(&app);
+        "retention" every retention::LOOK_EVERY => |app| retention::sweep(&app);
+        "what is left" every upkeep::SWEEP_EVERY => |app| upkeep::sweep(&app);
+        "objects" every sweep::LOOK_EVERY => |app| sweep::orphans(&app, sweep::AGE);
+        "rate limits" every rate_limits::SAVE_EVERY => |app| app.rate_limits.save(&app.db);
+        "signing keys" every signing::REFRESH_EVERY => |app| signing::refresh_once(&app);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt;
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,5 +187,40 @@ mod tests {
             stop.cancel();
             tokio::time::timeout(testing::PATIENCE, control_plane.stopped()).await.unwrap();
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_first_start_takes_the_key_that_it_is_given_and_later_ones_do_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/ventus.db", directory.path().display());
+        let key = |digit: char| {
+            // as Helm draws it: digits alone are a ULID, too
+            let ulid: String = std::iter::repeat_n(digit, 24).collect();
+            format!("vs_01{ulid}.{}", "aB3d".repeat(8))
+        };
+        let config = |key: String| Config {
+            data_dir: directory.path().join("data"),
+            first_key: Some(key),
+            ..testing::config(&url)
+        };
+        for given in [key('7'), key('8')] {
+            let stop = CancellationToken::new();
+            let control_plane = ControlPlane::start(config(given), stop.clone()).await.unwrap();
+            assert_eq!(control_plane.first_key(), None, "a key that is known is not shown");
+            for (key, expected) in [(key('7'), 200), (key('8'), 401)] {
+                let request = http::Request::get("/v1/sessions")
+                    .header("authorization", format!("Bearer {key}"))
+                    .body(axum::body::Body::empty())
+                    .unwrap();
+                let answer = control_plane.router().oneshot(request).await.unwrap();
+                assert_eq!(answer.status(), expected);
+            }
+            stop.cancel();
+            tokio::time::timeout(testing::PATIENCE, control_plane.stopped()).await.unwrap();
+        }
+        let refused = ControlPlane::start(config("hunter2".into()), CancellationToken::new()).await;
+        let said = refused.err().unwrap().to_string();
+        assert!(said.starts_with("the first API key must be vs_"), "{said}");
+        assert!(!said.contains("hunter2"));
     }
 }

@@ -1,6 +1,8 @@
 //! Regions: where agents are. A region exists from the first agent that ever joined from it;
 //! the default region always does.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State};
 use proto::{problem::Problem, region::Region};
 use serde::Serialize;
@@ -13,8 +15,9 @@ use crate::{
     },
     api::Failure,
     app::App,
-    db::{Tx, from_row, on, parse, unsigned},
+    db::{Db, Tx, from_row, on, parse, unsigned},
     error::Error,
+    join_tokens,
     keys::{Caller, Read},
     request::Query,
 };
@@ -24,13 +27,14 @@ use crate::{
 pub struct RegionRoom {
     #[schema(example = "local")]
     region: String,
-    /// Sessions that its agents can run at once.
+    /// Sessions that its agents can run at once. Of an agent that is drained, only those that
+    /// it still runs.
     #[schema(example = 8)]
     capacity: u64,
     /// Slots taken.
     #[schema(example = 3)]
     in_use: u64,
-    /// Idle browsers that wait for a session.
+    /// Idle browsers that wait for a session, on agents that take one.
     #[schema(example = 2)]
     warm: u64,
     /// Whether a session finds room there.
@@ -91,7 +95,7 @@ pub struct RegionRow {
     pub region: Region,
     /// Agents that live.
     pub agents: u64,
-    /// Sessions at once, of those agents.
+    /// Sessions at once, of those agents; of drained ones, what they still run.
     pub capacity: u64,
     /// Sessions that hold a slot on them.
     pub in_use: u64,
@@ -136,14 +140,25 @@ pub async fn all(app: &App) -> Result<Vec<RegionRow>, Error> {
     Ok(regions)
 }
 
+/// Every region for the server's operator, by name, with how many good join tokens it has: also
+/// one that has only those as yet.
+pub async fn for_operator(db: &Db) -> sqlx::Result<Vec<(RegionRow, u64)>> {
+    let mut tx = db.read().await?;
+    let mut regions: BTreeMap<_, _> =
+        stored(&mut tx).await?.into_iter().map(|row| (row.region.clone(), (row, 0))).collect();
+    for (region, tokens) in join_tokens::store::good_by_region(&mut tx).await? {
+        let none = RegionRow { region: region.clone(), agents: 0, capacity: 0, in_use: 0, warm: 0 };
+        regions.entry(region).or_insert((none, 0)).1 = tokens;
+    }
+    Ok(regions.into_values().collect())
+}
+
 const STORED: &str = "SELECT region, CAST(SUM(living) AS BIGINT) AS agents, \
-     CAST(SUM(living * capacity) AS BIGINT) AS capacity, \
+     CAST(SUM(living * CASE draining WHEN 1 THEN in_use ELSE capacity END) AS BIGINT) AS capacity, \
      CAST(SUM(living * in_use) AS BIGINT) AS in_use, \
-     CAST(SUM(living * warm) AS BIGINT) AS warm FROM \
-     (SELECT region, capacity, warm, \
-     CASE WHEN lease_expires_us > $1 THEN 1 ELSE 0 END AS living, \
-     (SELECT COUNT(*) FROM sessions WHERE agent_id = agents.id AND slot_held = 1) AS in_use \
-     FROM agents) AS known GROUP BY region ORDER BY region";
+     CAST(SUM(living * (1 - draining) * warm) AS BIGINT) AS warm FROM \
+     (SELECT region, capacity, warm, draining, in_use, \
+     CASE WHEN lease_expires_us > $1 THEN 1 ELSE 0 END AS living FROM agents) AS known GROUP BY region ORDER BY region";
 
 /// Every region that an agent has ever served, also when none lives there now.
 pub async fn stored(tx: &mut Tx) -> sqlx::Result<Vec<RegionRow>> {
@@ -151,6 +166,14 @@ pub async fn stored(tx: &mut Tx) -> sqlx::Result<Vec<RegionRow>> {
     on!(tx, |db| sqlx::query_as(STORED).bind(now).fetch_all(db).await)
 }
 
+const NAMES: &str = "SELECT DISTINCT region FROM agents ORDER BY region";
+
+/// The names of those, in alphabetical order.
+pub async fn names(tx: &mut Tx) -> sqlx::Result<Vec<Region>> {
+    let names: Vec<String> = on!(tx, |db| sqlx::query_scalar(NAMES).fetch_all(db).await)?;
+    names.iter().map(|name| parse(name)).collect()
+}
+
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[STORED];
+pub(crate) const COMMON: &[&str] = &[STORED, NAMES];

@@ -1,6 +1,6 @@
 //! Reading what a request says: its query and its JSON body.
 
-use std::fmt;
+use std::{convert::Infallible, fmt};
 
 use axum::{
     body::{Bytes, to_bytes},
@@ -8,7 +8,10 @@ use axum::{
 };
 use http::{HeaderMap, header, request::Parts};
 use http_body_util::LengthLimitError;
-use proto::problem::{Problem, Slug};
+use proto::{
+    problem::{Problem, Slug},
+    reached::ReachedAt,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -46,6 +49,27 @@ impl Query {
                 let detail = format!("{}: {}", first.pointer, first.detail);
                 Err(Problem::malformed(detail).with_errors(errors))
             }
+        }
+    }
+}
+
+/// Where a request was sent, if whoever serves us is sure of it.
+pub struct Reached(Option<ReachedAt>);
+
+impl<S: Sync> FromRequestParts<S> for Reached {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(ReachedAt::of(&parts.extensions).cloned()))
+    }
+}
+
+impl Reached {
+    /// Leads a URL of our own data plane to where the request was sent.
+    pub fn redirect(&self, own: Option<&str>, url: &mut String) {
+        let path = own.and_then(|own| url.strip_prefix(own)).filter(|path| path.starts_with('/'));
+        if let (Some(at), Some(path)) = (&self.0, path) {
+            *url = format!("{}{path}", at.data_plane_url());
         }
     }
 }

@@ -1,98 +1,86 @@
-//! Which agent gets a session. Pure: no I/O, no clock, no chance.
-
-use std::cmp::Ordering;
+//! Which agents are asked for a slot first. Pure: no I/O, no clock, and chance is given.
+//!
+//! The best of a few that are taken at random is almost as good as the best of all, and costs
+//! the same however many there are ("the power of two choices", Mitzenmacher 1996). Which one
+//! is the best is known only when they are held: [`agents::slots`](crate::agents::slots).
 
 use proto::id::AgentId;
 
-/// An agent that may take a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Candidate {
-    /// Which agent.
-    pub id: AgentId,
-    /// Sessions at once.
-    pub capacity: u32,
-    /// Sessions that hold a slot.
-    pub in_use: u32,
-    /// Idle browsers, as it last said.
-    pub warm: u32,
+/// How many are asked.
+pub const ASKED: usize = 8;
+
+/// The agents of a region that had room for a session when they were last looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    /// Those with an idle browser.
+    warm: Vec<AgentId>,
+    cold: Vec<AgentId>,
 }
 
-impl Candidate {
-    fn free(&self) -> u32 {
-        self.capacity.saturating_sub(self.in_use)
+impl Open {
+    /// One more.
+    pub fn add(&mut self, agent: AgentId, is_warm: bool) {
+        if is_warm { &mut self.warm } else { &mut self.cold }.push(agent);
     }
 
-    /// Greater is better: a warm browser, then the greater free share, then more room.
-    fn compare(&self, other: &Self) -> Ordering {
-        // free/capacity of both, multiplied out.
-        let share = u64::from(self.free()) * u64::from(other.capacity);
-        let others = u64::from(other.free()) * u64::from(self.capacity);
-        (self.warm > 0)
-            .cmp(&(other.warm > 0))
-            .then(share.cmp(&others))
-            .then(self.free().cmp(&other.free()))
-            .then(other.id.cmp(&self.id)) // any order will do, if it is always the same
+    /// At most [`ASKED`] of them, but for some. Warm ones come first; among them each has the
+    /// same chance, and so it has among the others.
+    pub fn shortlist(&self, but: &[AgentId], chance: u32) -> Vec<AgentId> {
+        let all = from_anywhere(&self.warm, chance).chain(from_anywhere(&self.cold, chance));
+        all.filter(|agent| !but.contains(agent)).take(ASKED).collect()
     }
 }
 
-/// The best of those with room; `None` only when none has any.
-pub fn place(candidates: &[Candidate]) -> Option<AgentId> {
-    let with_room = candidates.iter().filter(|agent| agent.free() > 0);
-    with_room.max_by(|a, b| a.compare(b)).map(|agent| agent.id)
+/// All of a list, from any of it to its end, then from its beginning.
+fn from_anywhere(agents: &[AgentId], chance: u32) -> impl Iterator<Item = AgentId> {
+    let first = (u64::from(chance) * agents.len() as u64) >> 32;
+    let (before, from) = agents.split_at(first as usize);
+    from.iter().chain(before).copied()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn agent(capacity: u32, in_use: u32, warm: u32) -> Candidate {
-        Candidate { id: AgentId::generate(), capacity, in_use, warm }
+    fn open(warm: usize, cold: usize) -> Open {
+        let agents = |count| (0..count).map(|_| AgentId::generate()).collect();
+        Open { warm: agents(warm), cold: agents(cold) }
     }
 
     #[test]
-    fn sessions_spread_by_free_share() {
-        let agents = [agent(10, 5, 0), agent(100, 40, 0), agent(4, 2, 0)];
-        assert_eq!(place(&agents), Some(agents[1].id));
-    }
-
-    #[test]
-    fn a_warm_browser_is_preferred_but_not_without_room() {
-        let agents = [agent(10, 0, 0), agent(10, 9, 1)];
-        assert_eq!(place(&agents), Some(agents[1].id));
-        let agents = [agent(10, 9, 0), agent(10, 10, 1)];
-        assert_eq!(place(&agents), Some(agents[0].id));
+    fn each_agent_is_asked_as_often_as_any_other() {
+        let (open, parts) = (open(0, 100), 100_000u32);
+        let mut asked = HashMap::<_, u32>::new();
+        for part in 0..parts {
+            for agent in open.shortlist(&[], u32::MAX / parts * part) {
+                *asked.entry(agent).or_default() += 1;
+            }
+        }
+        let expected = parts * ASKED as u32 / 100;
+        assert_eq!(asked.len(), 100);
+        assert!(asked.values().all(|count| count.abs_diff(expected) < expected / 100), "{asked:?}");
     }
 
     proptest! {
         #[test]
-        fn an_agent_with_room_is_chosen_if_there_is_one(
-            numbers in prop::collection::vec((0u32..6, 0u32..8, 0u32..3), 0..12),
+        fn a_shortlist_is_as_long_as_it_can_be_and_warm_ones_come_first(
+            (warm, cold, left_out) in (0usize..20, 0usize..20, 0usize..5),
+            chance: u32,
         ) {
-            let agents: Vec<_> = numbers.iter().map(|&(c, u, w)| agent(c, u, w)).collect();
-            match place(&agents) {
-                Some(chosen) => {
-                    let chosen = agents.iter().find(|agent| agent.id == chosen).unwrap();
-                    prop_assert!(chosen.in_use < chosen.capacity);
-                    let warm = agents.iter().any(|agent| agent.free() > 0 && agent.warm > 0);
-                    prop_assert_eq!(chosen.warm > 0, warm);
-                }
-                None => prop_assert!(agents.iter().all(|agent| agent.in_use >= agent.capacity)),
-            }
-        }
-
-        #[test]
-        fn filling_a_region_reaches_every_slot_and_exceeds_none(
-            capacities in prop::collection::vec(0u32..6, 1..8),
-        ) {
-            let mut agents: Vec<_> = capacities.iter().map(|&c| agent(c, 0, 0)).collect();
-            for _ in 0..capacities.iter().sum::<u32>() {
-                let chosen = place(&agents).unwrap();
-                agents.iter_mut().find(|agent| agent.id == chosen).unwrap().in_use += 1;
-            }
-            prop_assert!(agents.iter().all(|agent| agent.in_use == agent.capacity));
-            prop_assert_eq!(place(&agents), None);
+            let open = open(warm, cold);
+            let all: Vec<_> = open.warm.iter().chain(&open.cold).copied().collect();
+            let but: Vec<_> = all.iter().take(left_out).copied().collect();
+            let list = open.shortlist(&but, chance);
+            prop_assert_eq!(list.len(), (all.len() - but.len()).min(ASKED));
+            prop_assert_eq!(list.iter().collect::<HashSet<_>>().len(), list.len());
+            prop_assert!(list.iter().all(|agent| all.contains(agent) && !but.contains(agent)));
+            let warm_asked = list.iter().filter(|agent| open.warm.contains(agent)).count();
+            prop_assert_eq!(warm_asked, warm.saturating_sub(left_out).min(ASKED));
+            prop_assert!(list[..warm_asked].iter().all(|agent| open.warm.contains(agent)));
         }
     }
 }

@@ -21,9 +21,7 @@ use jsonwebtoken::{
 };
 use proto::token::ConnectClaims;
 use serde_json::json;
-use tokio::time;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::{
     app::App,
@@ -32,7 +30,7 @@ use crate::{
 };
 
 /// How often a replica looks for keys that another one made.
-const REFRESH_EVERY: Duration = Duration::from_secs(10);
+pub const REFRESH_EVERY: Duration = Duration::from_secs(10);
 /// How old a key must be to sign, if there is an older one, in microseconds.
 const ACTIVATION: i64 = 30_000_000;
 /// What private keys are wrapped for.
@@ -118,22 +116,8 @@ pub async fn rotate(db: &Db, secrets: &Secrets) -> anyhow::Result<()> {
     Ok(tx.commit().await?)
 }
 
-/// Takes over, forever, what other replicas do to the keys, and puts new keys to use when
-/// their time has come.
-pub async fn refresh(app: App, stop: CancellationToken) {
-    let mut tick = time::interval(REFRESH_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => (),
-        }
-        if let Err(error) = refresh_once(&app).await {
-            error!(?error, "could not read the signing keys; the next tick tries again");
-        }
-    }
-}
-
-/// Takes over what has been done to the keys, and tells the agents.
+/// Takes over what other replicas have done to the keys, puts new keys to use when their time
+/// has come, and tells the agents.
 pub async fn refresh_once(app: &App) -> anyhow::Result<()> {
     if app.signer.reload(&app.db, &app.secrets).await? {
         info!("the signing keys have changed");

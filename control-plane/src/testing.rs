@@ -25,8 +25,10 @@ use crate::{
     app::{App, Parts},
     config::Config,
     db::{Db, Tx, on},
+    hints::Hints,
     keys,
     mail::Mailer,
+    metrics::Metrics,
     profiles::objects::Objects,
     rate_limits,
     secrets::Secrets,
@@ -110,9 +112,13 @@ pub(crate) fn config(database_url: &str) -> Config {
         public_url: "http://ventus.test".to_owned(),
         default_region: "local".parse().unwrap(),
         join_token: "join".to_owned(),
+        own_data_plane: None,
         rate_limit_per_minute: REQUESTS_PER_MINUTE,
+        retain_sessions_days: 30,
+        retain_audit_days: 365,
         object_store: None,
         owner_email: OWNER.parse().unwrap(),
+        first_key: None,
         mail: None,
     }
 }
@@ -131,7 +137,7 @@ pub(crate) struct TestApp {
 impl TestApp {
     async fn start(url: &str) -> Self {
         let db = Db::open(url).await.unwrap();
-        let key = workspaces::bootstrap(&db, &OWNER.parse().unwrap()).await.unwrap().unwrap();
+        let key = workspaces::bootstrap(&db, &OWNER.parse().unwrap(), None).await.unwrap().unwrap();
         let data = Arc::new(tempfile::tempdir().unwrap());
         Self::replica(db, url, key.into(), data, Objects::default()).await
     }
@@ -146,26 +152,33 @@ impl TestApp {
         let secrets = Secrets::open(data.path()).unwrap();
         let signer = Signer::open(&db, &secrets).await.unwrap();
         let config = Config { data_dir: data.path().to_owned(), ..config(url) };
+        let hints = Hints::on(&db);
+        let stop = CancellationToken::new();
         let app = App::new(Parts {
             db,
             config,
             secrets,
             objects,
             signer,
-            hub: agents::Hub::default(),
-            changes: sessions::changes::Changes::default(),
+            hub: agents::Hub::new(hints.clone()),
+            watch: agents::lost::Watch::begin(),
+            changes: sessions::changes::Changes::new(hints.clone()),
+            metrics: Metrics::default(),
             rate_limits: rate_limits::RateLimits::default(),
-            queue: sessions::queue::Queue::default(),
+            queue: sessions::queue::Queue::new(hints.clone()),
+            hints,
             turns: sessions::idempotency::Turns::default(),
             mailer: Mailer::memory(),
             desk: sign_in::link::Desk::default(),
-            stop: CancellationToken::new(),
+            closing: stop.child_token(),
+            stop,
             tasks: TaskTracker::new(),
         });
+        app.watch.grow_old();
         let mut tx = app.db.read().await.unwrap();
-        let workspace: String = on!(tx, |db| {
-            sqlx::query_scalar("SELECT id FROM workspaces").fetch_one(db).await.unwrap()
-        });
+        let workspace = "SELECT id FROM workspaces";
+        let workspace: String =
+            on!(tx, |db| sqlx::query_scalar(workspace).fetch_one(db).await).unwrap();
         drop(tx);
         let outermost = Frame { base_url: app.config.public_url.as_str().into() };
         let router = api::router(app.clone())
@@ -198,37 +211,50 @@ impl TestApp {
             for bind in binds {
                 query = query.bind((*bind).to_owned());
             }
-            query.execute(db).await.unwrap().rows_affected()
+            query.execute(db).await.map(|done| done.rows_affected())
         });
         tx.commit().await.unwrap();
-        rows
+        rows.unwrap()
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
         let mut tx = self.app.db.read().await.unwrap();
-        on!(tx, |db| sqlx::query_scalar(sql).fetch_one(db).await.unwrap())
+        on!(tx, |db| sqlx::query_scalar(sql).fetch_one(db).await).unwrap()
     }
 
-    /// An agent that lives for an hour and does nothing.
-    pub async fn agent(&self, region: &str, capacity: u32) -> AgentId {
-        let agent = agents::store::Registration {
+    /// What an agent says of itself.
+    pub fn registration(&self, region: &str, capacity: u32) -> agents::store::Registration {
+        agents::store::Registration {
             id: AgentId::generate(),
             instance: InstanceId::generate(),
             region: region.parse().unwrap(),
             capacity,
             warm: 0,
             data_plane_url: format!("ws://{region}.test"),
+            peer_url: String::new(),
+            forwarding_key: Vec::new(),
             browser_version: "Chromium/1".to_owned(),
             isolation: Vec::new(),
-        };
+        }
+    }
+
+    /// An agent that lives for an hour and does nothing.
+    pub async fn agent(&self, region: &str, capacity: u32) -> AgentId {
+        let agent = self.registration(region, capacity);
         let mut tx = self.tx().await;
-        agents::store::register(&mut tx, &agent).await.unwrap();
+        agents::store::register(&mut tx, &agent, None).await.unwrap();
         tx.commit().await.unwrap();
         let longer = "UPDATE agents SET lease_expires_us = lease_expires_us + 3600000000 \
                       WHERE id = $1";
         self.sql(longer, &[&agent.id.to_string()]).await;
         self.app.queue.wake(&agent.region);
         agent.id
+    }
+
+    /// An agent's lease lapses now.
+    pub async fn lapse(&self, agent: AgentId) {
+        let lapse = "UPDATE agents SET lease_expires_us = 1 WHERE id = $1";
+        self.sql(lapse, &[&agent.to_string()]).await;
     }
 
     /// An agent whose browsers are up as soon as it is told to start one.
@@ -246,7 +272,7 @@ impl TestApp {
                     // Fails when the test is over.
                     let _ = match session.status {
                         SessionStatus::Provisioning => {
-                            sessions::started(&app.app, id, session.id).await
+                            sessions::started(&app.app, id, session.id).await.map(drop)
                         }
                         status if status.is_final() => {
                             let reason = session.reason.unwrap().code;

@@ -62,6 +62,10 @@ id!(
     AgentId
 );
 id!(
+    /// The record of a token that agents join with; the part of the token that is no secret.
+    JoinTokenId
+);
+id!(
     /// One run of an agent's process.
     InstanceId
 );

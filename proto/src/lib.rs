@@ -1,13 +1,17 @@
 //! What the control plane and the agents must agree on: the protocol between them, ids,
-//! the states of a session, the claims of a connect token, where browsers may connect to, and
-//! how an error looks on HTTP.
+//! the states of a session, the claims of a connect token, where browsers may connect to, how
+//! an error looks on HTTP, and how a trace goes from one to the other.
 
 pub mod egress;
 pub mod id;
+pub mod pem;
 pub mod problem;
+pub mod reached;
 pub mod region;
 pub mod session;
 pub mod token;
+pub mod trace;
+pub mod version;
 
 /// The agent protocol, generated from `proto/ventus/agent/v1/agent.proto`.
 #[expect(missing_docs, reason = "generated; documented in the .proto file")]
@@ -15,8 +19,12 @@ pub mod agent {
     tonic::include_proto!("ventus.agent.v1");
 }
 
-/// Version of the agent protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of the agent protocol that this build speaks; [`version`] says with whom.
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// Metadata of a refused attach: for so many milliseconds nobody judges the agent's lease, as with
+/// `held_ms` of a `Lease`. Without it the refusal says nothing of leases.
+pub const HELD_MS: &str = "ventus-held-ms";
 
 /// The largest message of the agent protocol in bytes: a storage state, and what goes with it.
 pub const MESSAGE_MAX: usize = STORAGE_STATE_MAX + (1 << 20);

@@ -14,9 +14,11 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use problem_details::ProblemDetails;
-use serde::Serialize;
-use tracing::{Instrument, info_span};
+use serde::{Deserialize, Serialize};
+use tracing::{Instrument, error_span};
 use ulid::Ulid;
+
+use crate::trace::traceparent;
 
 macro_rules! slugs {
     ($($variant:ident = $slug:literal, $status:ident, $title:literal, $meaning:literal;)+) => {
@@ -87,6 +89,8 @@ slugs! {
         "A workspace keeps at least one owner. Make someone else owner first.";
     RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Too many requests",
         "The key is over its rate limit. `Retry-After` says when to try again.";
+    ConcurrencyLimit = "concurrency-limit", TOO_MANY_REQUESTS, "Too many sessions at once",
+        "The workspace has as many sessions at once as it may have. Release one, or wait for one to end; `Retry-After` says when to try again. Nothing was created, and the idempotency key is not used up.";
     InsufficientCapacity = "insufficient-capacity", SERVICE_UNAVAILABLE, "No capacity",
         "No slot became free in the time that the request was ready to wait. Nothing was created; retry with the same idempotency key after `Retry-After` seconds.";
     SessionNotReady = "session-not-ready", SERVICE_UNAVAILABLE, "The session is not ready",
@@ -96,7 +100,7 @@ slugs! {
 }
 
 /// One fault of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) into the body, or `?name` for a parameter of the query.
     pub pointer: String,
@@ -128,6 +132,28 @@ impl Problem {
     /// A request that cannot be read: 400.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::new(Slug::ValidationError, detail) }
+    }
+
+    /// The problem of a document that another part of this server wrote. `None`: it is none.
+    pub fn read(document: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Document {
+            r#type: String,
+            status: u16,
+            detail: String,
+            #[serde(default)]
+            errors: Vec<FieldError>,
+        }
+        let document: Document = serde_json::from_slice(document).ok()?;
+        let (_, slug) = document.r#type.rsplit_once("/errors/")?;
+        let slug = *Slug::ALL.iter().find(|known| known.as_str() == slug)?;
+        let status = StatusCode::from_u16(document.status).ok()?;
+        let refuses = status.is_client_error() || status.is_server_error();
+        refuses.then(|| Self {
+            status,
+            errors: document.errors,
+            ..Self::new(slug, document.detail)
+        })
     }
 
     /// The same problem with a list of what exactly is wrong.
@@ -265,7 +291,9 @@ pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next)
     let id = RequestId::of(request.headers());
     // The path alone: a query may hold a connect token.
     let path = request.uri().path().to_owned();
-    let span = info_span!("request", request_id = %id.0, method = %request.method(), path);
+    // At this level so that also the errors of a log of errors alone say whose they are.
+    let span = error_span!("request", request_id = %id.0, method = %request.method(), path,
+        traceparent = traceparent(request.headers()));
     request.extensions_mut().insert(id.clone());
     let beside = AnswerHeaders::default();
     request.extensions_mut().insert(beside.clone());

@@ -97,6 +97,8 @@ names! {
         ResourceLimit = "resource_limit",
         /// Its agent died or lost its lease.
         AgentLost = "agent_lost",
+        /// Its agent was drained, and it had not ended by itself in the time for that.
+        AgentDrained = "agent_drained",
         /// An administrator stopped it.
         ForceStopped = "force_stopped",
     }
@@ -114,7 +116,8 @@ impl EndReason {
             | Self::BrowserCrashed
             | Self::BrowserUnresponsive
             | Self::ResourceLimit
-            | Self::AgentLost => SessionStatus::Errored,
+            | Self::AgentLost
+            | Self::AgentDrained => SessionStatus::Errored,
         }
     }
 
@@ -130,6 +133,7 @@ impl EndReason {
             Self::BrowserUnresponsive => "the browser did not answer any more",
             Self::ResourceLimit => "the browser took more of the machine than a session may",
             Self::AgentLost => "the agent that ran the browser was lost",
+            Self::AgentDrained => "the agent that ran the browser was taken out of service",
             Self::ForceStopped => "stopped by an administrator",
         }
     }

@@ -14,6 +14,7 @@ import schemathesis
 from contract_people import People
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from schemathesis.core import NotSet
 from schemathesis.core.failures import AcceptedNegativeData, ServerError
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
@@ -40,6 +41,8 @@ REFUSED_AT = {
 # It takes DELETE for the end of a thing. But a session is released, and stays to be read.
 RELEASED = {"COMPLETED", "EXPIRED", "ERRORED"}
 RELEASES = "/v1/sessions/{id}"
+# So do the lists of its files and of what it was denied, which do not tell its status.
+STAY = {f"{RELEASES}/{name}" for name in ("uploads", "downloads", "egress")}
 # And a workspace is kept for a while, and its owner may read all that is in it.
 KEEPS = "/v1/dashboard/ws/{slug}"
 
@@ -48,6 +51,13 @@ UNSTARTED = "browsers failed to start"
 
 # What works only on a session that is not over.
 NEEDS_A_BROWSER = {"keepSessionAlive", "saveProfile", "putUpload"}
+
+# What is about an agent, of which the server has one.
+NEEDS_AN_AGENT = {"getAgent", "drainAgent", "undoDrainAgent"}
+# No body at all is an empty object, and there all of it is optional.
+ALL_OPTIONAL = {"keepSessionAlive", "drainAgent"}
+# The end of a drain is no end of a thing.
+DRAINS = "/v1/agents/{id}/drain"
 
 people = People()
 # The parameter of a path that names what an operation makes.
@@ -142,8 +152,12 @@ def before_call(context, case, kwargs):
     if case.meta and case.meta.generation.mode.is_positive:
         forget_cursor(case.query or {})
         put_token(name, case.body)
-        if name in NEEDS_A_BROWSER and one_in(3, case.path_parameters):
+        if name in NEEDS_A_BROWSER and not one_in(3, case.path_parameters):
             case.path_parameters["id"] = people.session()
+        if name in NEEDS_AN_AGENT and one_in(2, case.path_parameters, case.body):
+            case.path_parameters["id"] = people.agent()
+        if name == "drainAgent" and isinstance(case.body, dict):
+            case.body["deadline_seconds"] = 86400  # the sessions of other cases go on
         if name in ("getUpload", "deleteUpload") and one_in(3, case.path_parameters):
             case.path_parameters.update(people.upload())
 
@@ -191,6 +205,8 @@ def after_call(context, case, response):
         made[MAKES[name]].append((case.path_parameters["slug"], response.json()["id"]))
     elif response.status_code == 201 and name == "createWorkspace":
         slugs.append(response.json()["slug"])
+    elif response.status_code == 200 and name == "drainAgent":
+        people.undrain(case.path_parameters["id"])  # or no session would find a slot
     elif response.status_code == 204 and name == "removeMember":
         people.removed(case.path_parameters["user_id"])
     elif response.status_code == 204 and name == "signOut":
@@ -207,16 +223,25 @@ def filter_failure(context, failure, case, response):
         slug = problem.get("type", "").rsplit("/errors/", 1)[-1]
         pointers = {fault["pointer"] for fault in problem.get("errors", [])}
         return not (slug in NAMES_NOTHING or (pointers and pointers <= REFUSED_AT))
+    if isinstance(failure, AcceptedNegativeData) and isinstance(case.body, NotSet):
+        return name_of(case) not in ALL_OPTIONAL
     if isinstance(failure, AcceptedNegativeData) and isinstance(case.body, dict):
         return case.body == without_nulls(case.body) or not fits_without_nulls(case)
     if isinstance(failure, ServerError) and name_of(case) == "createSession":
         # only a browser knows whether it takes a state that is as it should be
         state = case.body.get("storage_state") or case.body.get("profile_id")
         return not (state and json_of(response).get("detail", "").startswith(UNSTARTED))
+    if isinstance(failure, ServerError) and "uploads" in case.operation.path:
+        # a browser may go at any moment, and its agent knows first: try again, says the document
+        return not json_of(response).get("type", "").endswith("/errors/session-not-ready")
+    if isinstance(failure, UseAfterFree) and case.operation.path == DRAINS:
+        return False
     if isinstance(failure, UseAfterFree) and case.operation.path.startswith(RELEASES):
         answer = json_of(response)
-        events = [event["status"] for event in answer.get("items", [])]
-        return answer.get("status", events[-1] if events else None) not in RELEASED
+        told = [one["status"] for one in (answer, *answer.get("items", [])) if "status" in one]
+        if not told and case.operation.path in STAY:
+            return case.method != "GET"
+        return not told or told[-1] not in RELEASED
     if isinstance(failure, UseAfterFree) and case.operation.path.startswith(KEEPS):
         return case.method != "GET" or json_of(response).get("status", "DELETED") != "DELETED"
     return True

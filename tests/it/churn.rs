@@ -1,25 +1,16 @@
 //! Many sessions one after another leave nothing behind.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use harness::{Server, cdp::Cdp, process::descriptors, rows};
+use harness::{Server, cdp::Cdp, fleet::with_small_browser, process::descriptors, rows};
 use serde_json::json;
 
 const ROUNDS: usize = 200;
-/// The small browser starts three times faster; the other stories use the whole one.
-const HEADLESS_SHELL: &str = "/usr/lib/chromium/chromium-headless-shell";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_sessions_leave_nothing() {
-    let mut plan = Server::up().capacity(3, 1);
-    if Path::new(HEADLESS_SHELL).exists() {
-        plan = plan.flag("browser", HEADLESS_SHELL);
-    }
-    let server = plan.start().await;
+    let server = with_small_browser(Server::up().capacity(3, 1)).start().await;
     round(&server, 0).await;
     server.at_rest(1).await;
     let before = descriptors(server.pid());

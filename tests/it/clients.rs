@@ -15,7 +15,7 @@ async fn agrees(script: &str) {
     let theirs = clients::run(script, &chrome.url, &site.url, &[]).await;
     clients::assert_alike(&ours, &theirs);
 
-    let over = server.api.wait_for(session.id(), "COMPLETED", Duration::from_secs(3)).await;
+    let over = server.api.wait_for(session.id(), "COMPLETED", Duration::from_secs(5)).await;
     assert_eq!(over.reason(), "closed_by_client");
     server.stop().await;
 }

@@ -69,7 +69,7 @@ async fn a_full_server_makes_waiters_wait_in_turn() {
     let late = api.create_with("late", "wait=1", &json!({})).await;
     assert_eq!((late.status, late.problem()), (503, "insufficient-capacity"));
     let waited = begun.elapsed();
-    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(5), "{waited:?}");
 
     // three wait, two slots come: the first two get them, in the order in which they came
     let (none, labelled) = (json!({}), |n: u32| json!({ "labels": { "turn": n.to_string() } }));

@@ -23,7 +23,7 @@ async fn a_deadline(server: &Server) {
     assert_eq!((code, reason.as_str()), (1001, "deadline"));
     let after = begun.elapsed();
     assert!(after > Duration::from_secs(4) && after < Duration::from_secs(8), "{after:?}");
-    let over = server.api.wait_for(session.id(), "EXPIRED", Duration::from_secs(2)).await;
+    let over = server.api.wait_for(session.id(), "EXPIRED", Duration::from_secs(5)).await;
     assert_eq!(over.reason(), "deadline");
     assert!(over.0["connect_url"].is_null());
     let events = server.api.events(session.id()).await;

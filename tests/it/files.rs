@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use harness::{Server, User, api::Api, cdp::Cdp, clients, eventually, leftovers::GRACE};
+use harness::{Server, User, api::Api, cdp::Cdp, clients, eventually, fleet, leftovers::GRACE};
 use http::Method;
 use serde_json::{Value, json};
-
-use crate::halves;
 
 /// How long a download of 100 MB may take to be listed, on a busy machine.
 const KEPT: Duration = Duration::from_secs(60);
@@ -144,12 +142,12 @@ async fn files_from_the_command_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_replica_takes_files_and_an_agent_that_dies_takes_none() {
-    let database = halves::database().await;
-    let [first, second] = [(); 2].map(|()| halves::free_port());
+    let database = fleet::database().await;
+    let [first, second] = [(); 2].map(|()| fleet::free_port());
     let [near, far] = [first, second]
-        .map(|hub| halves::control_plane(&database, hub).env("VENTUS_MASTER_KEY", MASTER_KEY));
+        .map(|hub| fleet::control_plane(&database, hub).env("VENTUS_MASTER_KEY", MASTER_KEY));
     let (near, far) = (near.start().await, far.start().await);
-    let agent = halves::agent(first).start().await;
+    let agent = fleet::agent(first).start().await;
     let session = near.api.create(json!({})).await;
     let path = format!("/v1/sessions/{}/uploads/x.txt", session.id());
     let far_api = near.api.at(&far.api.base_url);

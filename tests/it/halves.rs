@@ -3,41 +3,14 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
-use harness::{Server, cdp::Cdp, eventually, leftovers::GRACE, rows, server::Plan};
+use harness::{
+    cdp::Cdp,
+    eventually,
+    fleet::{agent, control_plane, database, free_port},
+    leftovers::GRACE,
+    rows,
+};
 use serde_json::json;
-use sqlx::{Connection, Executor, PgConnection};
-
-/// A database of this test's own.
-pub(crate) async fn database() -> String {
-    let server = std::env::var("VENTUS_TEST_POSTGRES")
-        .expect("VENTUS_TEST_POSTGRES names a server: run through tests/with-postgres");
-    let name = format!("halves_{}", ulid::Ulid::generate().to_string().to_lowercase());
-    let mut postgres = PgConnection::connect(&server).await.unwrap();
-    postgres.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
-    let (base, _) = server.rsplit_once('/').unwrap();
-    format!("{base}/{name}")
-}
-
-const TOKEN: &str = "a-join-token-of-the-tests";
-
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-pub(crate) fn control_plane(database: &str, hub: u16) -> Plan {
-    Server::control_plane()
-        .flag("hub-listen", format!("127.0.0.1:{hub}"))
-        .env("VENTUS_JOIN_TOKEN", TOKEN)
-        .database(database)
-}
-
-pub(crate) fn agent(hub: u16) -> Plan {
-    Server::agent()
-        .flag("control-plane", format!("http://127.0.0.1:{hub}"))
-        .env("VENTUS_JOIN_TOKEN", TOKEN)
-        .capacity(2, 0)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_half_survives_the_other() {

@@ -14,7 +14,7 @@ async fn agree(scenarios: &[&str]) {
     let theirs = clients::run("raw.mjs", &chrome.url, &site.url, scenarios).await;
     clients::assert_alike(&ours, &theirs);
     if scenarios.contains(&"close") {
-        let over = server.api.wait_for(session.id(), "COMPLETED", Duration::from_secs(3)).await;
+        let over = server.api.wait_for(session.id(), "COMPLETED", Duration::from_secs(5)).await;
         assert_eq!(over.reason(), "closed_by_client");
     } else {
         server.api.release(session.id()).await;

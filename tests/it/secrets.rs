@@ -1,10 +1,18 @@
 //! No secret is where it must not be: each is planted, used in every way, well and badly, and
-//! then looked for in the store, in the logs at `trace`, in what runs, and in what is answered.
+//! then looked for in the store, in the logs at `trace`, in traces, in what runs, and in what is
+//! answered.
 
 use std::{collections::BTreeSet, fs, process::Stdio};
 
 use harness::{
-    Api, PATIENCE, Proxy, Server, Site, api::Answer, cdp::Cdp, eventually, rows, server::Plan,
+    Api, PATIENCE, Proxy, Server, Site,
+    api::Answer,
+    cdp::Cdp,
+    collector::StandInCollector,
+    eventually,
+    fleet::{agent, control_plane, database, free_port},
+    rows,
+    server::Plan,
     tls::Certificate,
 };
 use http::Method;
@@ -13,11 +21,10 @@ use tokio::process::{Child, Command};
 use tokio_tungstenite::{connect_async, tungstenite::Error};
 use ulid::Ulid;
 
-use crate::halves::{agent, control_plane, database, free_port};
-
 /// No secret, but in all places: whoever does not find it there does not look well.
 const DECOY: &str = "planted-decoy-7c1e";
 const JOIN_TOKEN: &str = "planted-join-token-e83b";
+const COLLECTOR_KEY: &str = "planted-collector-key-51d0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_shows_on_sqlite_with_all_in_one_process() {
@@ -34,16 +41,28 @@ async fn no_secret_shows_on_sqlite_with_all_in_one_process() {
 async fn no_secret_shows_on_postgresql_with_two_halves() {
     let database = database().await;
     let hub = free_port();
-    let join = |plan: Plan| logging(plan.env("VENTUS_JOIN_TOKEN", JOIN_TOKEN));
+    let collector = StandInCollector::start().await;
+    let join = |plan: Plan| {
+        let plan = collector.of(plan).env("VENTUS_LOG_FORMAT", "json");
+        let headers = format!("authorization={COLLECTOR_KEY}");
+        let plan = plan.env("OTEL_EXPORTER_OTLP_HEADERS", headers);
+        logging(plan.env("VENTUS_JOIN_TOKEN", JOIN_TOKEN))
+    };
     let control = join(control_plane(&database, hub)).start().await;
     let agent = join(agent(hub)).start().await;
     let mut story = Story::begin(&control).await;
     story.plant("the join token", JOIN_TOKEN);
+    story.plant("the key of the collector", COLLECTOR_KEY);
     story.everything(&[&control, &agent]).await;
+    let session = story.session.clone();
     let secrets = story.finish(&[&control, &agent]);
     agent.stop_process().await;
     control.stop().await;
-    secrets.nowhere(&[("the store at rest", DECOY, rows::everything(&database).await)]);
+    let spans: String = collector.spans().iter().map(|span| format!("{span:?}")).collect();
+    secrets.nowhere(&[
+        ("the store at rest", DECOY, rows::everything(&database).await),
+        ("a span", &session, spans.into_bytes()),
+    ]);
 }
 
 /// A filter that also asks for what libraries would tell of requests as they are.

@@ -1,7 +1,9 @@
 //! Who is let in on the data plane, and how the others are told.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use harness::{Api, Server, cdp::Cdp};
+use harness::{Api, Server, cdp::Cdp, eventually};
 use http::{Method, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -10,22 +12,28 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest},
 };
 
-/// What an upgrade is refused with: the status, and the problem's slug.
-async fn refused(url: &str, bearer: Option<&str>) -> (u16, String) {
+/// What an upgrade is refused with: the status, and the problem's slug. `None`: it is not.
+async fn refusal(url: &str, bearer: Option<&str>) -> Option<(u16, String)> {
     let mut request = url.into_client_request().unwrap();
     if let Some(token) = bearer {
         let value = format!("Bearer {token}").parse().unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, value);
     }
-    let Err(Error::Http(response)) = connect_async(request).await else {
-        panic!("{url} was not refused over HTTP");
+    let response = match connect_async(request).await {
+        Ok(_) => return None,
+        Err(Error::Http(response)) => response,
+        Err(error) => panic!("{url} was not refused over HTTP: {error}"),
     };
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
     let body: Value = serde_json::from_slice(response.body().as_deref().unwrap()).unwrap();
     assert_eq!(body["status"], response.status().as_u16());
     assert!(body["request_id"].is_string(), "{body}");
     let (_, slug) = body["type"].as_str().unwrap().rsplit_once("/errors/").unwrap();
-    (response.status().as_u16(), slug.to_owned())
+    Some((response.status().as_u16(), slug.to_owned()))
+}
+
+async fn refused(url: &str, bearer: Option<&str>) -> (u16, String) {
+    refusal(url, bearer).await.unwrap_or_else(|| panic!("{url} was not refused"))
 }
 
 /// A part of a token, decoded.
@@ -121,9 +129,12 @@ async fn only_a_sessions_own_token_opens_its_door() {
     assert_eq!(contexts["browserContextIds"], json!([]));
     cdp.close().await;
 
-    // over: 410, also for a token that is good as such
+    // over, once the agent has heard of it: 410, also for a token that is good as such
     api.release(session.id()).await;
-    assert_eq!(refused(session.connect_url(), None).await, (410, "gone".to_owned()));
+    let refusal = eventually("the door is closed", Duration::from_secs(5), || {
+        refusal(session.connect_url(), None)
+    });
+    assert_eq!(refusal.await, (410, "gone".to_owned()));
     let discovery = format!("/json/version?token={}", session.token());
     let answer = Api::new(&api.base_url, None).get(&discovery).await;
     assert_eq!((answer.status, answer.problem()), (410, "gone"));

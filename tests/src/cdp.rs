@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{Error, Message, protocol::WebSocketConfig},
 };
 
 use crate::PATIENCE;
@@ -31,11 +31,27 @@ impl Cdp {
     ///
     /// When that fails.
     pub async fn connect(url: &str) -> Self {
+        let connected = timeout(PATIENCE, Self::dial(url)).await.expect("an answer to the upgrade");
+        connected.expect("an upgrade to a WebSocket")
+    }
+
+    /// Connects if it can: else the status of the refusal, or 0 when there was no answer.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    pub async fn try_connect(url: &str) -> Result<Self, u16> {
+        match timeout(PATIENCE, Self::dial(url)).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(Error::Http(refused))) => Err(refused.status().as_u16()),
+            Ok(Err(_)) | Err(_) => Err(0),
+        }
+    }
+
+    async fn dial(url: &str) -> Result<Self, Error> {
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let connecting = connect_async_with_config(url, Some(config), true);
-        let connected = timeout(PATIENCE, connecting).await.expect("an answer to the upgrade");
-        let (socket, _) = connected.expect("an upgrade to a WebSocket");
-        Self { socket, next_id: 1 }
+        let (socket, _) = connect_async_with_config(url, Some(config), true).await?;
+        Ok(Self { socket, next_id: 1 })
     }
 
     /// Sends a text as it is.
@@ -115,6 +131,28 @@ impl Cdp {
         let mut answer: Value = serde_json::from_str(&answer).expect("JSON from the browser");
         assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
         answer["result"].take()
+    }
+
+    /// The same for a command that the end of the connection may overtake.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    ///
+    /// # Panics
+    ///
+    /// When it has not, and nothing comes.
+    pub async fn try_call(&mut self, method: &str, params: Value) -> Result<(), Closed> {
+        let (id, text) = self.command(None, method, params);
+        // If it cannot be sent, how the connection ended is still to be read.
+        let _ = self.socket.send(Message::text(text)).await;
+        let begin = format!("{{\"id\":{id},");
+        let answer = async {
+            while !self.next().await?.starts_with(&begin) {}
+            Ok(())
+        };
+        let answer = timeout(Duration::from_secs(60), answer).await;
+        answer.unwrap_or_else(|_| panic!("no answer to {method}"))
     }
 
     /// Opens a page and attaches to it; answers target and session.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use crate::folder;
 
@@ -60,6 +60,25 @@ type Environment<'a> = [(&'a str, &'a str)];
 pub async fn python(script: &str, arguments: &[&str], environment: &Environment<'_>) {
     let arguments = [&[script], arguments].concat();
     succeeded(script, output(of_python("python3"), &arguments, environment, SCRIPT_LIMIT).await);
+}
+
+/// The same for a script that reads something and answers with lines of JSON.
+///
+/// # Panics
+///
+/// When it fails; what it said is shown.
+pub async fn python_reading(script: &str, text: &str) -> Vec<Value> {
+    let mut command = Command::new(of_python("python3"));
+    command.arg(script).current_dir(folder().join("clients")).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{script}: {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // It says nothing before it has read all.
+    stdin.write_all(text.as_bytes()).await.expect("it reads");
+    drop(stdin);
+    let output = timeout(SCRIPT_LIMIT, child.wait_with_output()).await.expect("it ends");
+    let said = succeeded(script, output.expect("a child of ours"));
+    said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 /// Runs a command that a Python package brings, and answers what it said.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use crate::process;
 
 /// How long what a server ran may outlive it.
-pub const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Waits until no process of a data directory is left but the server itself.
 ///

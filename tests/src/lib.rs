@@ -4,18 +4,35 @@
 //! server leaves anything behind: a process, a directory, a row in a wrong state.
 
 pub mod api;
+pub mod authority;
 pub mod cdp;
 pub mod chrome;
 pub mod clients;
+pub mod collector;
 pub mod command;
+pub mod cpu;
+pub mod disk;
+pub mod figures;
+pub mod fleet;
+pub mod helm;
 pub mod leftovers;
+pub mod load;
 pub mod mail;
+pub mod network;
+pub mod pgbench;
+pub mod population;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod rows;
+pub mod scrape;
 pub mod server;
+pub mod simulated_agent;
+pub mod simulated_fleet;
+pub mod simulation;
 pub mod site;
 pub mod tls;
+pub mod wire;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 

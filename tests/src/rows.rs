@@ -33,6 +33,13 @@ const ALWAYS_WRONG: &[(&str, &str)] = &[
          WHERE status IN ('COMPLETED', 'EXPIRED', 'ERRORED') GROUP BY session_id HAVING COUNT(*) > 1",
     ),
     (
+        "a session has taken a step that there is not",
+        "SELECT session_id || ' ' || step FROM (SELECT session_id, status, LAG(status) OVER \
+         (PARTITION BY session_id ORDER BY seq) || '-' || status AS step FROM session_events) AS steps \
+         WHERE status IN ('QUEUED', 'PROVISIONING', 'RUNNING') AND step NOT IN \
+         ('QUEUED-PROVISIONING', 'PROVISIONING-PROVISIONING', 'PROVISIONING-RUNNING')",
+    ),
+    (
         "a session is over without a time or a reason, or has one of them while it lives",
         "SELECT id || ' ' || status FROM sessions WHERE \
          (status IN ('COMPLETED', 'EXPIRED', 'ERRORED')) <> (ended_us IS NOT NULL) OR \
@@ -44,9 +51,14 @@ const ALWAYS_WRONG: &[(&str, &str)] = &[
          (SELECT COUNT(*) FROM sessions s WHERE s.agent_id = a.id AND s.slot_held <> 0)",
     ),
     (
+        "an agent's count of slots is not that of its sessions",
+        "SELECT a.id || ' counts ' || a.in_use FROM agents a WHERE a.in_use <> \
+         (SELECT COUNT(*) FROM sessions s WHERE s.agent_id = a.id AND s.slot_held <> 0)",
+    ),
+    (
         "a key stands for a session that could not be launched",
         "SELECT i.key FROM idempotency i JOIN sessions s ON s.id = i.session_id \
-         WHERE s.reason_code = 'launch_failed'",
+         WHERE s.status = 'ERRORED' AND s.started_us IS NULL",
     ),
 ];
 

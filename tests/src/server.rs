@@ -21,6 +21,7 @@ use crate::{
     api::Api,
     eventually,
     leftovers::{self, GRACE},
+    network::Network,
     process, rows,
 };
 
@@ -42,6 +43,8 @@ pub struct Plan {
     database: Option<String>,
     key: Option<String>,
     hosts: Option<PathBuf>,
+    /// What goes before it, to run it in a network of its own.
+    network: Option<[String; 3]>,
 }
 
 /// What the ready file says.
@@ -86,6 +89,7 @@ impl Plan {
             database: None,
             key: None,
             hosts: None,
+            network: None,
         }
     }
 
@@ -106,6 +110,12 @@ impl Plan {
         self.flag("capacity", capacity).flag("warm", warm)
     }
 
+    /// Listens on this port of the machine's own.
+    pub fn listen(mut self, port: u16) -> Self {
+        self.listen = format!("127.0.0.1:{port}");
+        self
+    }
+
     /// Stores in this database instead of a SQLite file.
     pub fn database(mut self, url: &str) -> Self {
         self.database = Some(url.to_owned());
@@ -115,6 +125,13 @@ impl Plan {
     /// Gives it a file of its own instead of `/etc/hosts`. Only root can.
     pub fn hosts(mut self, file: &Path) -> Self {
         self.hosts = Some(file.to_owned());
+        self
+    }
+
+    /// Runs it in this network, and listens there.
+    pub fn inside(mut self, network: &Network) -> Self {
+        self.network = Some(network.enter());
+        self.listen = format!("{}:0", network.inside());
         self
     }
 
@@ -142,10 +159,16 @@ impl Plan {
     /// When it cannot be run.
     pub fn spawn(&self) -> Child {
         let file = |path| File::options().create(true).append(true).open(path).expect("a log");
-        let mut command = match &self.hosts {
-            None => Command::new(program()),
-            // In a file system of its own, and as the same process.
-            Some(hosts) => {
+        // Whatever goes before it becomes the same process.
+        let mut command = match (&self.hosts, &self.network) {
+            (None, None) => Command::new(program()),
+            (None, Some([enter, network, end])) => {
+                let mut command = Command::new(enter);
+                command.args([network, end]).arg(program());
+                command
+            }
+            // In a file system of its own.
+            (Some(hosts), _) => {
                 let mut command = Command::new("unshare");
                 let program_with = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
                 command.args(["--mount", "--", "sh", "-c", program_with]);
@@ -188,17 +211,35 @@ impl Plan {
         Server { api, plan: self, child: Some(child) }
     }
 
+    /// Starts it and waits until its log says this, if it has not before, without getting ready;
+    /// it is then stopped.
+    ///
+    /// # Panics
+    ///
+    /// When it does not say so in time, gets ready, or does not stop.
+    pub async fn says(&self, text: &str) {
+        let mut child = self.spawn();
+        let pid = child.id();
+        let said = || async { self.read_log().contains(text).then_some(()) };
+        eventually(text, START_LIMIT, said).await;
+        assert!(self.written_by(pid).is_none(), "it got ready");
+        if let Some(pid) = pid {
+            process::signal(pid.cast_signed(), Signal::TERM);
+        }
+        let status = timeout(STOP_LIMIT, child.wait()).await;
+        assert!(matches!(status, Ok(Ok(_))), "it did not stop");
+        leftovers::no_process(self.data(), None, GRACE).await;
+    }
+
     /// What the ready file says once this process has written it.
     async fn ready(&self, pid: Option<u32>) -> Ready {
-        eventually("the ready file", START_LIMIT, || async {
-            let text = fs::read_to_string(self.ready_file()).ok()?;
-            let found: serde_json::Value = serde_json::from_str(&text).ok()?;
-            if found["pid"].as_u64() != pid.map(u64::from) {
-                return None;
-            }
-            serde_json::from_value(found).ok()
-        })
-        .await
+        eventually("the ready file", START_LIMIT, || async { self.written_by(pid) }).await
+    }
+
+    fn written_by(&self, pid: Option<u32>) -> Option<Ready> {
+        let text = fs::read_to_string(self.ready_file()).ok()?;
+        let found: serde_json::Value = serde_json::from_str(&text).ok()?;
+        (found["pid"].as_u64() == pid.map(u64::from)).then(|| serde_json::from_value(found).ok())?
     }
 
     fn ready_file(&self) -> PathBuf {
@@ -238,7 +279,9 @@ impl Server {
 
     /// `ventus agent`, whose browsers may visit the sites of tests.
     pub fn agent() -> Plan {
-        Plan::new("agent").env("VENTUS_EGRESS_ALLOW", "127.0.0.0/8,::1")
+        let plan = Plan::new("agent").env("VENTUS_EGRESS_ALLOW", "127.0.0.0/8,::1");
+        // To be stopped with sessions that run, unless a test is about how they end.
+        plan.env("VENTUS_DRAIN_SECONDS", 0)
     }
 
     /// Its data directory.
@@ -329,6 +372,22 @@ impl Server {
         leftovers::no_process(self.data(), None, GRACE).await;
         let left = leftovers::directories(self.data());
         assert!(left.is_empty(), "directories of browsers are left: {left:?}");
+        self.plan.clone()
+    }
+
+    /// Waits until it has ended by itself with this exit code.
+    ///
+    /// # Panics
+    ///
+    /// When it does not, or a process of it is left.
+    pub async fn ended(mut self, code: i32, within: Duration) -> Plan {
+        let mut child = self.child.take().expect("a running server");
+        let status = timeout(within, child.wait()).await;
+        if !matches!(status, Ok(Ok(status)) if status.code() == Some(code)) {
+            self.plan.show_log();
+            panic!("ventus {} did not end with {code}: {status:?}", self.plan.command);
+        }
+        leftovers::no_process(self.data(), None, GRACE).await;
         self.plan.clone()
     }
 

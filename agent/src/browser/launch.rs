@@ -4,7 +4,6 @@ use std::{
     fs, io,
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
-    process::ExitStatus,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use anyhow::{Context, bail};
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
-    process::{geteuid, getpid, set_child_subreaper},
+    process::{Pid, geteuid},
 };
 use serde_json::json;
 use tokio::{net::unix::pipe, task::spawn_blocking, time};
@@ -23,18 +22,21 @@ use tracing::{debug, info};
 use super::{
     Browser, LaunchOptions,
     directory::{self, Directory},
+    error::LaunchError,
     flags::{self, Kind, Machine},
-    jail::{Isolation, Jail},
+    jail::{Isolation, Jail, Layer},
+    orphans::Orphans,
     process::Process,
-    stderr::headline,
     sweep::sweep,
     users::{User, Users},
 };
 use crate::{
     Config,
-    cdp::{CommandError, ContextProxy, Guard, Mux},
+    cdp::{Backlogs, CommandError, ContextProxy, Guard, Mux},
     files::Trays,
     gateway::{Contexts, Gateway, Gateways, Policy},
+    limits::{self, Limited, Limiter, Limits, Subject},
+    metrics::COUNTS,
 };
 
 /// How long a browser may take until it answers.
@@ -50,68 +52,6 @@ pub(crate) const SHARED_MEMORY_MIN: u64 = 512 << 20;
 /// Where agents of this machine claim users for their browsers.
 const CLAIMS: &str = "/run/ventus/users";
 
-/// Why there is no browser. `stderr` is the end of what it said, a few lines.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// No such file.
-    #[error("there is no browser at {}", .0.display())]
-    NotFound(PathBuf),
-    /// There is a file, but it cannot be run.
-    #[error("{} cannot be run", .binary.display())]
-    NotExecutable {
-        /// The file.
-        binary: PathBuf,
-        /// What the system said, if it was asked.
-        source: Option<io::Error>,
-    },
-    /// All the users that browsers may have are taken, or none can be claimed.
-    #[error("no user is free for the browser")]
-    NoUser(#[source] Option<io::Error>),
-    /// The browser's directory cannot be made.
-    #[error("no directory can be made below {}", .root.display())]
-    Directory {
-        /// Where.
-        root: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The system has no port left for its gateway.
-    #[error("the browser's gateway cannot be opened: {0}")]
-    Gateway(io::Error),
-    /// The system starts no process.
-    #[error("the browser's process cannot be started: {0}")]
-    Spawn(io::Error),
-    /// It ended before it answered.
-    #[error("the browser ended while starting ({status}){}", said(.stderr))]
-    Exited {
-        /// How.
-        status: ExitStatus,
-        /// Its last lines.
-        stderr: String,
-    },
-    /// It did not answer in time.
-    #[error("the browser did not answer within {} s{}", .limit.as_secs_f32(), said(.stderr))]
-    Timeout {
-        /// How long it had.
-        limit: Duration,
-        /// Its last lines.
-        stderr: String,
-    },
-    /// It answers, but not as Chrome does.
-    #[error("the browser refuses a basic command: {0}")]
-    Refused(#[source] CommandError),
-    /// The agent is stopping.
-    #[error("the agent is stopping")]
-    Stopping,
-}
-
-fn said(stderr: &str) -> String {
-    match headline(stderr) {
-        "" => String::new(),
-        line => format!(": {line}"),
-    }
-}
-
 /// Starts browsers from one binary, below one directory.
 #[derive(Debug)]
 pub struct Launcher {
@@ -122,7 +62,10 @@ pub struct Launcher {
     users: Option<Arc<Users>>,
     limit: Duration,
     gateways: Gateways,
+    limiter: Limiter,
+    backlogs: Backlogs,
     clearings: TaskTracker,
+    _orphans: Orphans,
 }
 
 impl Launcher {
@@ -136,7 +79,7 @@ impl Launcher {
         let isolation = Isolation::probe(&config.browser, config.no_sandbox);
         isolation.demand(config.isolation)?;
         let root = config.data_dir.join("browsers");
-        Self::open(&config.browser, &root, isolation, config.policy()?).await
+        Self::prepare(&config.browser, &root, isolation, config.policy()?, config.limits).await
     }
 
     /// As [`new`](Self::new), without the rest of an agent's configuration.
@@ -146,14 +89,25 @@ impl Launcher {
         isolation: Isolation,
         policy: Policy,
     ) -> anyhow::Result<Self> {
+        Self::prepare(binary, root, isolation, policy, Limits::default()).await
+    }
+
+    async fn prepare(
+        binary: &Path,
+        root: &Path,
+        mut isolation: Isolation,
+        policy: Policy,
+        limits: Limits,
+    ) -> anyhow::Result<Self> {
         let kind = Kind::of(binary);
+        let limiter = Limiter::start(limits);
+        isolation.add(Layer::on("limits", limiter.reach()));
         directory::make_root(root)
             .with_context(|| format!("cannot make the directory {}", root.display()))?;
         let root = root.canonicalize()?;
         check_root(&root, kind)?;
         let users = if geteuid().is_root() { Some(users(&root)?) } else { None };
-        // What loses its parent becomes our child, so that its end is ours to see.
-        set_child_subreaper(Some(getpid())).context("cannot adopt orphans")?;
+        let orphans = Orphans::adopt().context("cannot adopt orphans")?;
         let below = root.clone();
         spawn_blocking(move || sweep(&below))
             .await?
@@ -173,8 +127,11 @@ impl Launcher {
             isolation,
             users,
             limit: LAUNCH_LIMIT,
-            gateways: Gateways::new(policy),
+            gateways: Gateways::limited(policy, limits.bandwidth_bytes()),
+            limiter,
+            backlogs: Backlogs::default(),
             clearings,
+            _orphans: orphans,
         })
     }
 
@@ -185,6 +142,7 @@ impl Launcher {
     /// When it does not come up within 30 s. What was started is cleared away.
     pub async fn launch(&self, options: &LaunchOptions) -> Result<Browser, LaunchError> {
         let born = Instant::now();
+        self.check_memory()?;
         let gateway = self.gateways.open().await.map_err(LaunchError::Gateway)?;
         let (mut process, pipes, trays) = self.spawn(options, &gateway)?;
         if let Some(user) = process.user() {
@@ -194,6 +152,7 @@ impl Launcher {
         match self.answer(&mux, &mut process, &trays).await {
             Ok(version) => {
                 let start_time = born.elapsed();
+                COUNTS.browser_starts.took(start_time);
                 debug!(browser = process.name(), %version, ?start_time, "a browser is up");
                 let trays = Arc::new(trays);
                 Ok(Browser { mux, version, start_time, born, process, gateway, trays })
@@ -235,6 +194,7 @@ impl Launcher {
                 directory: &directory,
                 gateway: gateway.port(),
                 isolation: &self.isolation,
+                limits: self.limiter.limits(),
             };
             let mut command = jail.command(&self.binary, pipes.commands.0, pipes.answers.1)?;
             command.args(flags::arguments(self.machine, options, &directory, gateway.port()));
@@ -253,12 +213,27 @@ impl Launcher {
         let contexts = gateway.contexts();
         let context_proxy = Box::new(move |server: &str| context_proxy(&contexts, server));
         let guard = Guard::new(directory.path(), context_proxy);
-        let process = Process::new(child, directory, user, self.clearings.clone())
+        let limited = |leader| self.limit(leader, &directory, id);
+        let limited = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(limited);
+        let process = limited
+            .and_then(|limited| {
+                Process::new(child, directory, user, limited, self.clearings.clone())
+            })
             .ok_or_else(|| LaunchError::Spawn(Errno::SRCH.into()))?;
         let mux = pipe::Receiver::from_owned_fd(answers)
             .and_then(|answers| Ok((answers, pipe::Sender::from_owned_fd(commands)?)))
-            .map(|(answers, commands)| Mux::start(answers, commands, guard));
+            .map(|(answers, commands)| Mux::start(answers, commands, guard, self.backlogs.clone()));
         Ok((process, mux, trays))
+    }
+
+    /// A machine without memory would kill any process, not only the new one.
+    fn check_memory(&self) -> Result<(), LaunchError> {
+        match limits::available() {
+            Some(available_bytes) if available_bytes < self.limiter.limits().starting_bytes() => {
+                Err(LaunchError::NoMemory { available_bytes })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_binary(&self) -> Result<(), LaunchError> {
@@ -271,6 +246,16 @@ impl Launcher {
             }
             Err(error) => Err(LaunchError::NotExecutable { binary, source: Some(error) }),
         }
+    }
+
+    /// Holds a new browser to its limits before it is told to do anything.
+    fn limit(&self, leader: Pid, directory: &Directory, user: Option<u32>) -> Limited {
+        self.limiter.hold(Subject {
+            name: directory.name().to_owned(),
+            leader,
+            user,
+            directory: directory.path().to_path_buf(),
+        })
     }
 
     fn claim_user(&self) -> Result<Option<User>, LaunchError> {

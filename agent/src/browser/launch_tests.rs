@@ -1,10 +1,10 @@
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     os::unix::{fs::MetadataExt, process::CommandExt},
     process::Command,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getsid, kill_process};
 use serde_json::Value;
 
 use super::*;
@@ -15,7 +15,7 @@ use crate::browser::{
     },
 };
 
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(20);
 
 async fn launch(launcher: &Launcher) -> Browser {
     launcher.launch(&LaunchOptions::default()).await.unwrap()
@@ -208,6 +208,28 @@ async fn every_browser_has_a_user_of_its_own_and_chromes_sandbox() {
         }
     }
     assert!(renderers >= 2);
+    tokio::join!(one.close(), other.close());
+}
+
+/// The kernel divides the processor among sessions: see `limits::order`.
+#[tokio::test]
+async fn all_processes_of_a_browser_are_in_a_session_of_its_own() {
+    let place = Place::new();
+    let launcher = place.launcher(CHROMIUM).await;
+    let (one, other) = (launch(&launcher).await, launch(&launcher).await);
+    // Those that wait for crashes are apart from what may crash: they have no type.
+    let works = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.contains("--type="))
+    };
+    let session = |pid: i32| Some((getsid(Pid::from_raw(pid)).ok()?.to_string(), pid));
+    let mut seen = HashMap::new();
+    until(SOON, "the browsers are in two sessions", || {
+        seen = place.processes().into_iter().filter(works).filter_map(session).collect();
+        seen.len() == 2
+    })
+    .await;
+    assert!(!seen.contains_key(&getsid(None).unwrap().to_string()));
     tokio::join!(one.close(), other.close());
 }
 

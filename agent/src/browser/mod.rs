@@ -5,9 +5,11 @@
 //! file and no descriptor of it is left, and it is never lent twice.
 
 mod directory;
+mod error;
 mod flags;
 mod jail;
 mod launch;
+mod orphans;
 mod pool;
 mod proc_table;
 mod process;
@@ -24,20 +26,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 
 use self::process::Process;
 pub(crate) use self::{directory::blocking_ancestor, launch::SHARED_MEMORY_MIN, users::FIRST_USER};
 pub use self::{
+    error::LaunchError,
     flags::Kind,
     jail::{Isolation, Layer, Strictness},
-    launch::{LaunchError, Launcher},
+    launch::Launcher,
     pool::Pool,
 };
 use crate::{
     cdp::Mux,
     files::Trays,
     gateway::{Account, Gateway, Way},
+    limits::Excess,
 };
 
 /// What a caller may choose about a browser.
@@ -89,6 +93,16 @@ impl Browser {
     /// Waits until the browser's main process has ended. Cancel-safe.
     pub async fn exited(&mut self) -> ExitStatus {
         self.process.exited().await
+    }
+
+    /// Waits until it takes more of the machine than it may.
+    pub fn exceeded(&self) -> BoxFuture<'static, Excess> {
+        self.process.exceeded()
+    }
+
+    /// The limit that it was over, if that is why it has ended.
+    pub fn cause_of_end(&self) -> Option<Excess> {
+        self.process.cause_of_end()
     }
 
     /// Ends the browser: kills all of its processes, waits until they are gone, and removes

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread::available_parallelism,
     time::{Duration, Instant},
@@ -26,9 +26,10 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tracing::{error, info};
+use tracing::{Span, error, info};
 
 use super::{Browser, LaunchError, LaunchOptions, Launcher};
+use crate::metrics::COUNTS;
 
 /// How long a browser may wait to be used: later ones have newer certificates and less
 /// that has crept in.
@@ -52,6 +53,8 @@ pub struct Pool {
     warm: watch::Sender<u32>,
     /// Launches that somebody waits for.
     cold: AtomicUsize,
+    /// Nothing is started in advance.
+    resting: AtomicBool,
     changed: Notify,
     stop: CancellationToken,
     /// Holds the keeper.
@@ -84,6 +87,7 @@ impl Pool {
             idle: Mutex::default(),
             warm: watch::Sender::new(0),
             cold: AtomicUsize::new(0),
+            resting: AtomicBool::new(false),
             changed: Notify::new(),
             stop: stop.child_token(),
             tracker: TaskTracker::new(),
@@ -109,6 +113,7 @@ impl Pool {
         if *options == self.options
             && let Some(browser) = self.take_warm()
         {
+            Span::current().record("ventus.browser.warm", true);
             return Ok(browser);
         }
         let _cold = Cold::new(self);
@@ -123,6 +128,7 @@ impl Pool {
         // Dropping a dead one clears it away.
         let taken = std::iter::from_fn(|| idle.pop_front()).find_map(|mut browser| {
             let running = browser.is_running();
+            COUNTS.browser_crashes.add(u64::from(!running));
             running.then_some(browser)
         });
         self.counted(&idle);
@@ -134,6 +140,12 @@ impl Pool {
     /// How many browsers are ready.
     pub fn warm(&self) -> watch::Receiver<u32> {
         self.warm.subscribe()
+    }
+
+    /// From now on starts no browser before it is asked for, or does so again.
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, SeqCst);
+        self.changed.notify_one();
     }
 
     /// Ends all idle browsers, and waits until nothing is left of them, nor of those that
@@ -197,6 +209,7 @@ impl Pool {
         let before = idle.len();
         idle.retain_mut(Browser::is_running);
         if idle.len() < before {
+            COUNTS.browser_crashes.add((before - idle.len()) as u64);
             info!("a warm browser ended by itself; another takes its place");
         }
         self.counted(&idle);
@@ -234,9 +247,9 @@ impl<'a> Work<'a> {
             (fresh.count(), next_old)
         };
         let missing = pool.size.saturating_sub(fresh + self.launching.len());
-        if missing == 0 {
+        if missing == 0 || pool.resting.load(SeqCst) {
             self.yielding = None;
-            return next_old;
+            return next_old.filter(|_| missing == 0);
         }
         let now = Instant::now();
         if let Some(retry) = self.failures.retry_at

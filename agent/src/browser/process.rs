@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Child, task::spawn_blocking, time};
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use super::{
     stderr::Tail,
     users::User,
 };
+use crate::limits::{self, Excess, Limited};
 
 /// How long the end of a browser may take.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -41,6 +43,7 @@ struct Remains {
     stderr: Tail,
     directory: Directory,
     user: Option<User>,
+    limited: Limited,
 }
 
 impl Process {
@@ -52,12 +55,13 @@ impl Process {
         mut child: Child,
         directory: Directory,
         user: Option<User>,
+        limited: Limited,
         clearings: TaskTracker,
     ) -> Option<Self> {
         let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?))?;
         let name = directory.name().to_owned();
         let stderr = Tail::start(child.stderr.take()?, name.clone());
-        let remains = Remains { child, group, stderr, directory, user };
+        let remains = Remains { child, group, stderr, directory, user, limited };
         Some(Self { name, remains: Some(remains), clearings })
     }
 
@@ -81,6 +85,19 @@ impl Process {
 
     pub fn is_running(&mut self) -> bool {
         self.remains.as_mut().is_some_and(|remains| matches!(remains.child.try_wait(), Ok(None)))
+    }
+
+    /// Waits until it takes more than it may.
+    pub fn exceeded(&self) -> BoxFuture<'static, Excess> {
+        match &self.remains {
+            Some(remains) => remains.limited.exceeded().boxed(),
+            None => std::future::pending().boxed(),
+        }
+    }
+
+    /// The limit that it was over, if that is why it has ended.
+    pub fn cause_of_end(&self) -> Option<Excess> {
+        self.remains.as_ref()?.limited.cause_of_end()
     }
 
     /// The last lines of its standard error. Kills it first.
@@ -119,7 +136,12 @@ impl Drop for Process {
 impl Remains {
     fn kill(&mut self) {
         // Once the leader is reaped its number may be another's.
-        if matches!(self.child.try_wait(), Ok(None)) {
+        let lives = matches!(self.child.try_wait(), Ok(None));
+        if lives {
+            limits::before_others(self.group, self.user.as_ref().map(|user| user.id));
+        }
+        self.limited.kill();
+        if lives {
             let _ = kill_process_group(self.group, Signal::KILL);
         }
     }

@@ -17,6 +17,8 @@ use tokio::{
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{
+    backlog::Backlogs,
+    flights::Flights,
     mux::Mux,
     outbox::Outbox,
     pipe::{Outgoing, Tail},
@@ -50,15 +52,20 @@ pub(super) struct Client {
     /// The client's own session on the browser, and what names it behind a command.
     root: OnceLock<(Key, Tail)>,
     recent: Mutex<VecDeque<(i32, Key)>>,
+    /// Takes the time of its commands.
+    pub flights: Flights,
 }
 
 impl Client {
-    pub fn new(counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self {
-            outbox: Outbox::new(counters),
+    pub fn new(counters: Arc<Counters>, backlogs: &Backlogs) -> Arc<Self> {
+        let client = Arc::new(Self {
+            outbox: Outbox::new(counters, backlogs.part()),
             root: OnceLock::new(),
             recent: Mutex::default(),
-        })
+            flights: Flights::default(),
+        });
+        backlogs.add(&client);
+        client
     }
 
     pub fn root(&self) -> Option<Key> {
@@ -125,9 +132,14 @@ impl Seat {
         let outbox = &self.client.outbox;
         let mut ping = time::interval_at(time::Instant::now() + PING_EVERY, PING_EVERY);
         let (mut heard, mut silent) = (false, 0);
+        let mut inflow = self.mux.inflow.part();
         while self.take_messages(frames) {
+            if !inflow.fits(frames.held()) {
+                let reason = "too much is being sent at once";
+                return outbox.close(Some(CloseCode::Again), reason);
+            }
             self.mux.to_chrome().has_space().await;
-            frames.buffer.reserve(READ_CHUNK);
+            frames.reserve(READ_CHUNK);
             tokio::select! {
                 read = reader.read_buf(&mut frames.buffer) => match read {
                     Ok(1..) => heard = true,
@@ -159,7 +171,7 @@ impl Seat {
                     bytes += message.len() as u64;
                     aside(message.len(), || self.command(message));
                 }
-                Ok(Some(Incoming::Ping(payload))) => outbox.push(Frame::pong(payload)),
+                Ok(Some(Incoming::Ping(payload))) => outbox.pong(&payload),
                 Ok(Some(Incoming::Pong)) => {}
                 Ok(Some(Incoming::Close(code))) => {
                     outbox.close(code.map(CloseCode::from), "");
@@ -216,6 +228,8 @@ impl Seat {
         if !command.session.is_empty() {
             self.client.sent(command.id, key);
         }
+        self.mux.first.command(key, command.id, &command.method);
+        self.client.flights.sent(command.id, &command.method);
         if let Some(special) = Special::of(&command.method, command.params) {
             self.mux.expect(key, command.id, special);
         }

@@ -13,6 +13,9 @@ const PIECES: usize = 64;
 pub(super) trait Pieces {
     fn pieces(&self) -> [&[u8]; 2];
 
+    /// Lets go of memory that it shares with others.
+    fn detach(&mut self) {}
+
     /// Bytes of both.
     fn len(&self) -> usize {
         self.pieces().iter().map(|piece| piece.len()).sum()
@@ -26,11 +29,13 @@ pub(super) struct Gather<T> {
     written: usize,
     /// Bytes not yet written, of all items.
     bytes: usize,
+    /// Items at the end that may still share memory with others.
+    fresh: usize,
 }
 
 impl<T> Default for Gather<T> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), written: 0, bytes: 0 }
+        Self { items: VecDeque::new(), written: 0, bytes: 0, fresh: 0 }
     }
 }
 
@@ -38,10 +43,23 @@ impl<T: Pieces> Gather<T> {
     pub fn push(&mut self, item: T) {
         self.bytes += item.len();
         self.items.push_back(item);
+        self.fresh += 1;
     }
 
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Items that wait.
+    pub fn count(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Lets what waits stand on its own: each item once, however long it waits.
+    pub fn settle(&mut self) {
+        let fresh = self.fresh.min(self.items.len());
+        self.items.iter_mut().rev().take(fresh).for_each(T::detach);
+        self.fresh = 0;
     }
 
     /// Bytes that wait.
@@ -58,6 +76,7 @@ impl<T: Pieces> Gather<T> {
     pub fn keep_begun(&mut self) {
         self.items.truncate(usize::from(self.written > 0));
         self.bytes = self.items.iter().map(T::len).sum::<usize>() - self.written;
+        self.fresh = self.fresh.min(self.items.len());
     }
 
     /// Writes until nothing is left or `write` would block. What is out whole goes to `out`.

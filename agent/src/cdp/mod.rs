@@ -1,13 +1,17 @@
 //! CDP between clients and one browser: see [`mux`] for how it works.
 
+mod backlog;
 mod barred;
 mod client;
 mod contexts;
 pub mod discovery;
 mod downloads;
+mod first;
+mod flights;
 mod gather;
 mod guard;
 mod hidden;
+mod inflow;
 pub mod mux;
 mod outbox;
 mod own;
@@ -16,14 +20,17 @@ mod pipe;
 pub mod protocol;
 mod routes;
 pub mod scan;
+mod slack;
 pub(crate) mod strangers;
 mod tail;
 mod usage;
 mod visited;
 mod websocket;
 
+pub use backlog::Backlogs;
 pub use client::Seat;
 pub(crate) use downloads::Download;
+pub(crate) use flights::{METHODS, METHODS_LEN};
 pub use guard::{ContextProxies, ContextProxy, Guard};
 pub use mux::{Endpoint, JoinError, Mux};
 pub use own::CommandError;

@@ -23,22 +23,26 @@ use std::{
 
 use bytes::BytesMut;
 use memchr::memchr;
-use proto::session::EndReason;
+use proto::{id::SessionId, session::EndReason};
 use serde_json::json;
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    backlog::Backlogs,
     barred,
     client::{Client, Seat},
     downloads::Downloads,
+    first::First,
     guard::{Guard, Judged, Refusal},
     hidden::{Hidden, TargetNews, Verdict},
+    inflow::Inflow,
     own::{CommandError, Own},
     pipe::ToChrome,
     routes::{Address, Key, Routes, Special},
     scan::Command,
+    slack::Slack,
     tail::{TargetEvent, answered_id, session_at_tail, strip_session, target_event},
     usage::{Counters, Usage},
     websocket::Frame,
@@ -94,6 +98,9 @@ pub struct Mux {
     counters: Arc<Counters>,
     guard: Guard,
     pub(super) downloads: Mutex<Downloads>,
+    backlogs: Backlogs,
+    pub(super) inflow: Inflow,
+    pub(super) first: First,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,8 +114,14 @@ fn is_barred(event: &[u8]) -> bool {
 
 impl Mux {
     /// Takes over both ends of a browser's pipe. The tasks that serve it end with it. The
-    /// guard judges what clients send.
-    pub fn start(from_chrome: pipe::Receiver, to_chrome: pipe::Sender, guard: Guard) -> Arc<Self> {
+    /// guard judges what clients send; what waits for them counts among what waits for all
+    /// clients of the agent.
+    pub fn start(
+        from_chrome: pipe::Receiver,
+        to_chrome: pipe::Sender,
+        guard: Guard,
+        backlogs: Backlogs,
+    ) -> Arc<Self> {
         let mux = Arc::new(Self {
             to_chrome: ToChrome::new(to_chrome),
             routes: Mutex::default(),
@@ -120,6 +133,9 @@ impl Mux {
             counters: Arc::default(),
             guard,
             downloads: Mutex::default(),
+            backlogs,
+            inflow: Inflow::default(),
+            first: First::default(),
         });
         tokio::spawn(mux.clone().serve(from_chrome));
         mux
@@ -188,9 +204,18 @@ impl Mux {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
+    /// From now on the browser is this session's, whose spans continue a `traceparent`.
+    pub fn belongs_to(&self, session: SessionId, traceparent: &str) {
+        self.first.begin(session, traceparent);
+    }
+
     /// Gives a client its place: a session of its own on the browser or on one target.
     pub async fn join(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Seat, JoinError> {
-        let client = Client::new(self.counters.clone());
+        self.first.client(self.seat(endpoint)).await
+    }
+
+    async fn seat(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Seat, JoinError> {
+        let client = Client::new(self.counters.clone(), &self.backlogs);
         {
             let mut clients = locked(&self.clients);
             if let Some(reason) = clients.ended {
@@ -227,6 +252,7 @@ impl Mux {
     pub(super) fn leave(&self, client: &Arc<Client>) {
         let (root, was_last) = {
             let mut routes = self.routes();
+            self.first.left(|key| client.root() == Some(key) || routes.owns(client, key));
             let mut clients = locked(&self.clients);
             clients.connected.retain(|other| !Arc::ptr_eq(other, client));
             self.count.send_replace(clients.connected.len());
@@ -272,11 +298,15 @@ impl Mux {
     /// Reads what Chrome says until it is gone, never waiting for a client.
     async fn read(&self, from_chrome: &mut pipe::Receiver) {
         let mut buffer = BytesMut::new();
-        let mut scanned = 0;
+        let (mut scanned, mut slack) = (0, Slack::default());
         loop {
+            slack.trim(&mut buffer);
             buffer.reserve(READ_CHUNK);
             match from_chrome.read_buf(&mut buffer).await {
-                Ok(1..) => self.dispatch(&mut buffer, &mut scanned),
+                Ok(1..) => {
+                    slack.held(buffer.len());
+                    self.dispatch(&mut buffer, &mut scanned);
+                }
                 Ok(0) | Err(_) => return,
             }
         }
@@ -320,6 +350,7 @@ impl Mux {
             self.page_message(routes, key, message);
             return None;
         };
+        self.first.message(key, message);
         let client = session.client.clone();
         let is_connection = session.address == Address::Connection;
         if routes.hidden.is_there() && !self.shows(routes, key, message) {
@@ -336,20 +367,26 @@ impl Mux {
                     routes.remove(child);
                 }
             }
-        } else if (routes.expects_any() || routes.contexts.expects_any())
-            && let Some(id) = answered_id(message)
-        {
-            routes.contexts.answered(key, id, message);
-            match routes.answered(key, id, message) {
-                Some((Special::Close, false)) => self.closed_by_client.store(false, Relaxed),
-                Some((Special::Dispose, true)) => self.ask_for_contexts(routes),
-                _ => {}
+        } else if let Some(id) = answered_id(message) {
+            client.flights.answered(id);
+            if routes.expects_any() || routes.contexts.expects_any() {
+                self.settle(routes, key, id, message);
             }
         }
         if is_connection {
             strip_session(message);
         }
         Some(client)
+    }
+
+    /// Does what depends on the answer to a client's command.
+    fn settle(&self, routes: &mut Routes, key: Key, id: i32, answer: &[u8]) {
+        routes.contexts.answered(key, id, answer);
+        match routes.answered(key, id, answer) {
+            Some((Special::Close, false)) => self.closed_by_client.store(false, Relaxed),
+            Some((Special::Dispose, true)) => self.ask_for_contexts(routes),
+            _ => {}
+        }
     }
 
     /// Whether a client gets a message while the agent has a page of its own.

@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{net::tcp::OwnedWriteHalf, sync::Notify, time};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{
+    backlog::{Part, Waiting},
     gather::{Gather, Pieces},
     usage::Counters,
     websocket::Frame,
@@ -25,6 +27,21 @@ pub const BACKLOG_MAX: usize = 32 << 20;
 /// How long a client may take for what is in flight when its session ends.
 const END_GRACE: Duration = Duration::from_secs(4);
 
+/// How long a client may take nothing at all while something waits for it: as long as one
+/// that says nothing is kept.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Answers to pings that may wait. Pings cost nothing to send; over this only the latest is
+/// answered, and only that one must be (RFC 6455, section 5.5.3).
+const PONGS_MAX: usize = 16;
+
+/// What a frame costs beside its payload, in bytes.
+const FRAME_BYTES: usize = 64;
+
+/// Payloads up to this length, in bytes, are copied when they have to wait: what is read from
+/// Chrome at once is one piece of memory, which a part of it would hold as a whole.
+const SMALL: usize = 1 << 20;
+
 /// How long a client that fell behind is waited for.
 const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
 
@@ -34,6 +51,7 @@ pub(super) struct Outbox {
     waiting: Notify,
     /// Counts the messages that are out.
     counters: Arc<Counters>,
+    part: Part,
 }
 
 #[derive(Default)]
@@ -44,13 +62,24 @@ struct State {
     /// A close frame is queued, and how long it may take to get out. Nothing follows it.
     closing: Option<Duration>,
     broken: bool,
+    /// Answers to pings that wait.
+    pongs: usize,
+    /// The latest ping for whose answer there was no room.
+    ping: Option<Bytes>,
     /// Whether a message went out since this was last asked.
     active: bool,
+    /// When the socket last took something.
+    moved: Option<time::Instant>,
 }
 
 impl Outbox {
-    pub fn new(counters: Arc<Counters>) -> Self {
-        Self { state: Mutex::default(), waiting: Notify::new(), counters }
+    pub fn new(counters: Arc<Counters>, part: Part) -> Self {
+        Self { state: Mutex::default(), waiting: Notify::new(), counters, part }
+    }
+
+    /// What waits here, among what waits for all clients.
+    pub fn part(&self) -> &Part {
+        &self.part
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,20 +100,55 @@ impl Outbox {
         }
     }
 
+    /// Answers a ping with the next flush.
+    pub fn pong(&self, payload: &[u8]) {
+        let mut state = self.state();
+        state.ping = Some(Bytes::copy_from_slice(payload));
+        state.answer_ping();
+    }
+
     /// Writes what the socket takes now. The client's task does the rest.
     pub fn flush(&self) {
         if self.write() {
             self.waiting.notify_one();
+            self.part.relieve();
         }
+    }
+
+    /// Closes the client as one that reads too slowly. `false`: it is about to end already.
+    pub fn give_up(&self) -> bool {
+        let mut state = self.state();
+        if state.closing.is_some() || state.broken {
+            return false;
+        }
+        state.overflow();
+        self.part.set(state.waits());
+        drop(state);
+        self.waiting.notify_one();
+        true
+    }
+
+    /// Drops all that waits, and the connection. `false`: that was done before.
+    pub fn break_off(&self) -> bool {
+        let mut state = self.state();
+        if state.broken {
+            return false;
+        }
+        *state = State::broken();
+        self.part.set(state.waits());
+        drop(state);
+        self.waiting.notify_one();
+        true
     }
 
     /// Writes, and says whether something is left for the client's task.
     fn write(&self) -> bool {
         let mut state = self.state();
         state.write(&self.counters);
-        if state.frames.behind() > BACKLOG_MAX && state.closing.is_none() {
+        if state.waits().behind > BACKLOG_MAX && state.closing.is_none() {
             state.overflow();
         }
+        self.part.set(state.waits());
         !state.frames.is_empty() || state.broken || state.closing.is_some()
     }
 
@@ -109,7 +173,7 @@ impl Outbox {
     pub async fn run(&self, stream: &OwnedWriteHalf) {
         let mut deadline = None;
         loop {
-            let full = {
+            let (full, moved) = {
                 let state = self.state();
                 if state.broken || (state.closing.is_some() && state.frames.is_empty()) {
                     return;
@@ -117,14 +181,18 @@ impl Outbox {
                 if let Some(grace) = state.closing {
                     deadline.get_or_insert_with(|| time::Instant::now() + grace);
                 }
-                !state.frames.is_empty()
+                (!state.frames.is_empty(), state.moved)
             };
+            let stalled = moved.filter(|_| full).map(|moved| moved + STALL_LIMIT);
             tokio::select! {
                 () = self.waiting.notified() => {}
                 _ = stream.writable(), if full => {
                     self.write();
                 }
                 () = late(deadline) => return,
+                () = late(stalled) => {
+                    self.give_up();
+                }
             }
         }
     }
@@ -141,23 +209,58 @@ async fn late(deadline: Option<time::Instant>) {
 impl State {
     fn write(&mut self, counters: &Counters) {
         let Some(stream) = &self.stream else { return };
+        let before = self.frames.bytes();
         let (mut messages, mut bytes) = (0, 0);
         let out = |frame: Frame| {
             if frame.is_text() {
                 messages += 1;
                 bytes += frame.payload.len() as u64;
             }
+            self.pongs -= usize::from(frame.is_pong() && self.pongs > 0);
         };
         let written = self.frames.write(|slices| stream.try_write_vectored(slices), out);
         counters.sent(messages, bytes);
         if written.is_err() {
-            *self = Self { broken: true, ..Self::default() };
+            *self = Self::broken();
+            return;
         }
+        self.answer_ping();
+        if self.frames.is_empty() {
+            self.moved = None;
+        } else {
+            if self.frames.bytes() < before || self.moved.is_none() {
+                self.moved = Some(time::Instant::now());
+            }
+            self.frames.settle();
+        }
+    }
+
+    /// Queues the answer to the latest ping if there is room.
+    fn answer_ping(&mut self) {
+        if self.pongs < PONGS_MAX
+            && self.closing.is_none()
+            && let Some(payload) = self.ping.take()
+        {
+            self.frames.push(Frame::pong(payload));
+            self.pongs += 1;
+        }
+    }
+
+    fn broken() -> Self {
+        Self { broken: true, ..Self::default() }
+    }
+
+    /// What waits, with what it costs to keep it.
+    fn waits(&self) -> Waiting {
+        let frames = FRAME_BYTES * self.frames.count();
+        let behind = self.frames.behind() + frames.saturating_sub(FRAME_BYTES);
+        Waiting { behind, all: self.frames.bytes() + frames }
     }
 
     /// Gives up what waits, but for the frame whose beginning is out already.
     fn overflow(&mut self) {
         self.frames.keep_begun();
+        self.pongs = 0;
         self.queue_close(
             Frame::close(Some(CloseCode::Again), "the client reads too slowly"),
             OVERFLOW_GRACE,
@@ -171,6 +274,12 @@ impl State {
 }
 
 impl Pieces for Frame {
+    fn detach(&mut self) {
+        if self.payload.len() <= SMALL {
+            self.payload = Bytes::copy_from_slice(&self.payload);
+        }
+    }
+
     fn pieces(&self) -> [&[u8]; 2] {
         [self.head(), &self.payload]
     }

@@ -1,9 +1,12 @@
 //! What clients and the browser send, read for [`crate::strangers`].
 
+use std::path::Path;
+
 use bytes::BytesMut;
 use serde_json::Value;
 
 use super::{
+    guard::{ContextProxy, Guard},
     hidden::TargetNews,
     routes::Special,
     scan::scan,
@@ -22,6 +25,26 @@ pub(crate) fn of_client(bytes: &[u8]) {
             Special::of(&command.method, command.params);
         }
     }
+}
+
+/// A command that the guard judges: what goes to Chrome instead of it is the same command, and
+/// judged anew it passes.
+pub(crate) fn of_commander(message: &[u8]) {
+    let Ok(command) = scan(message) else { return };
+    if command.clean.is_some() {
+        return; // see `of_client`: what is judged is the message without them
+    }
+    let way = |_: &str| {
+        Ok(ContextProxy { server: "socks5://127.0.0.2:9".to_owned(), held: Box::new(()) })
+    };
+    let guard = Guard::new(Path::new("/browser"), Box::new(way));
+    let barred = |target: &str| target == "BARRED";
+    let Ok(judged) = guard.judge(&command.method, command.params, &barred) else { return };
+    let mut text = command.rewritten(judged.arguments.as_ref());
+    text.push(b'}');
+    let sent = scan(&text).unwrap_or_else(|_| panic!("no command any more"));
+    assert_eq!((sent.id, &sent.method), (command.id, &command.method));
+    assert!(guard.judge(&sent.method, sent.params, &barred).is_ok(), "it passed only once");
 }
 
 /// What comes out of these bytes, up to the end of the connection, and how that ends.

@@ -5,6 +5,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use crate::metrics::COUNTS;
+
 /// What went through a browser's clients since it was lent.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Usage {
@@ -43,11 +45,13 @@ impl Counters {
         self.last_seen_ms.store(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), Relaxed);
         self.messages.fetch_add(messages, Relaxed);
         self.bytes_in.fetch_add(bytes, Relaxed);
+        COUNTS.cdp.from_clients.add(messages, bytes);
     }
 
     /// Counts what clients were sent.
     pub fn sent(&self, messages: u64, bytes: u64) {
         self.messages.fetch_add(messages, Relaxed);
         self.bytes_out.fetch_add(bytes, Relaxed);
+        COUNTS.cdp.to_clients.add(messages, bytes);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io::Cursor;
 
+use super::slack::Slack;
 use bytes::{Bytes, BytesMut};
 use tokio_tungstenite::tungstenite::protocol::frame::{
     FrameHeader,
@@ -60,6 +61,7 @@ pub(super) struct Frames {
     /// A message that came in several frames, as far as it is there.
     message: Option<(Data, BytesMut)>,
     fragments: usize,
+    slack: Slack,
 }
 
 impl Frames {
@@ -80,6 +82,7 @@ impl Frames {
                 return Ok(None);
             };
             let mut payload = self.buffer.split_to(length);
+            self.slack.held(length);
             if let Some(mask) = header.mask {
                 unmask(&mut payload, mask);
             }
@@ -92,6 +95,17 @@ impl Frames {
                 OpCode::Control(control) => return control_frame(control, payload).map(Some),
             }
         }
+    }
+
+    /// Bytes of messages that are not whole yet.
+    pub fn held(&self) -> usize {
+        self.buffer.len() + self.message.as_ref().map_or(0, |(_, message)| message.len())
+    }
+
+    /// Makes room for so many bytes, after giving back what is not needed any more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.slack.trim(&mut self.buffer);
+        self.buffer.reserve(bytes);
     }
 
     fn read_header(&mut self) -> Result<bool, Violation> {
@@ -199,8 +213,7 @@ impl Frame {
 
     /// Whether it carries a message.
     pub fn is_text(&self) -> bool {
-        const OPCODE: u8 = 0x0f; // RFC 6455, section 5.2
-        self.head[0] & OPCODE == u8::from(OpCode::Data(Data::Text))
+        self.opcode() == u8::from(OpCode::Data(Data::Text))
     }
 
     pub fn ping() -> Self {
@@ -218,6 +231,16 @@ impl Frame {
             payload.extend(reason.bytes().take(123));
         }
         Self::new(OpCode::Control(Control::Close), payload.into())
+    }
+
+    /// Whether it answers a ping.
+    pub fn is_pong(&self) -> bool {
+        self.opcode() == u8::from(OpCode::Control(Control::Pong))
+    }
+
+    fn opcode(&self) -> u8 {
+        const OPCODE: u8 = 0x0f; // RFC 6455, section 5.2
+        self.head[0] & OPCODE
     }
 
     pub fn head(&self) -> &[u8] {

@@ -1,12 +1,13 @@
 //! Between the messages of the protocol and what they mean here.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use proto::{
     PROTOCOL_VERSION,
     agent::{
-        Adjust, Assign, Captured, Denials, Ended, FromAgent, Heartbeat, Hello, Layer, Placed,
-        Running, SessionReport, SessionUsage, Usage, captured, from_agent::Message, session_report,
+        Adjust, Assign, Captured, Denials, Draining, Ended, FromAgent, Heartbeat, Hello, Layer,
+        Placed, Running, SessionReport, SessionUsage, Usage, captured, from_agent::Message,
+        session_report,
     },
     egress::{Egress, NotARule, Rule},
     id::{NotAnId, SessionId},
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use super::Control;
 use crate::{
     browser::{self, LaunchOptions},
+    clock::Clock,
     files::PlaceError,
     gateway::{Denial, NotAnUpstream, Upstream, Way},
     sessions::{self, CaptureError, Ending, Order, RECONNECT_GRACE, State, StorageState, Terms},
@@ -46,6 +48,8 @@ pub(super) fn hello(control: &Control) -> FromAgent {
         browser_version: control.browser_version.clone(),
         sessions: sessions.collect(),
         isolation: control.isolation.iter().map(layer).collect(),
+        forwarding_key: control.forwarder.key(),
+        peer_url: config.peer_url.clone().unwrap_or_default(),
     }))
 }
 
@@ -61,14 +65,28 @@ pub(super) fn running(id: SessionId) -> FromAgent {
     from_agent(Message::Running(Running { session_id: id.to_string() }))
 }
 
+/// The agent's process is about to stop, when what runs has ended or this much time is over.
+pub(super) fn draining(left: Duration) -> FromAgent {
+    let deadline_seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+    from_agent(Message::Draining(Draining { deadline_seconds }))
+}
+
+pub(super) fn ending(id: SessionId, ending: &Ending) -> FromAgent {
+    from_agent(Message::Ending(ended_report(id, ending)))
+}
+
 pub(super) fn ended(id: SessionId, ending: &Ending) -> FromAgent {
     from_agent(Message::Ended(ended_report(id, ending)))
 }
 
-pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, sessions::Usage)>) -> FromAgent {
+pub(super) fn usage(
+    totals: impl IntoIterator<Item = (SessionId, sessions::Usage)>,
+    clock: &Clock,
+) -> FromAgent {
+    let last_seen = |own_ms| if own_ms == 0 { 0 } else { clock.corrected(own_ms) };
     let sessions = totals.into_iter().map(|(id, usage)| SessionUsage {
         session_id: id.to_string(),
-        last_seen_ms: usage.clients.last_seen_ms,
+        last_seen_ms: last_seen(usage.clients.last_seen_ms),
         cdp_messages: usage.clients.cdp_messages,
         bytes_in: usage.clients.bytes_in,
         bytes_out: usage.clients.bytes_out,
@@ -78,14 +96,14 @@ pub(super) fn usage(totals: impl IntoIterator<Item = (SessionId, sessions::Usage
 }
 
 /// What a session's browser was refused: `count` in all, and what is new of the list.
-pub(super) fn denials(id: SessionId, count: u64, news: Vec<Denial>) -> FromAgent {
+pub(super) fn denials(id: SessionId, count: u64, news: Vec<Denial>, clock: &Clock) -> FromAgent {
     let denials = news.into_iter().map(|denial| proto::agent::Denial {
         host: denial.host,
         port: denial.port.into(),
         rule: denial.rule.to_owned(),
         count: denial.count,
-        first_ms: denial.first_ms,
-        last_ms: denial.last_ms,
+        first_ms: clock.corrected(denial.first_ms),
+        last_ms: clock.corrected(denial.last_ms),
     });
     let (session_id, denials) = (id.to_string(), denials.collect());
     from_agent(Message::Denials(Denials { session_id, count, denials }))
@@ -108,7 +126,7 @@ fn egress(lists: proto::agent::Egress) -> Result<Egress, (String, NotARule)> {
 }
 
 /// What the hub wants to be run.
-pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
+pub(super) fn order(assign: Assign, clock: &Clock) -> Result<Order, Unfit> {
     let id = assign.session_id.parse().map_err(Unfit::Id)?;
     let proxy =
         assign.proxy.map(|proxy| Upstream::new(&proxy.url, &proxy.username, &proxy.password));
@@ -121,7 +139,7 @@ pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
     };
     Ok(Order {
         id,
-        terms: terms_of(assign.expires_ms, assign.keepalives),
+        terms: terms_of(assign.expires_ms, assign.keepalives, clock),
         keep_alive,
         options: LaunchOptions {
             viewport: (assign.viewport_width, assign.viewport_height),
@@ -134,12 +152,12 @@ pub(super) fn order(assign: Assign) -> Result<Order, Unfit> {
 }
 
 /// What the hub wants to be changed.
-pub(super) fn terms(adjust: &Adjust) -> Terms {
-    terms_of(adjust.expires_ms, adjust.keepalives)
+pub(super) fn terms(adjust: &Adjust, clock: &Clock) -> Terms {
+    terms_of(adjust.expires_ms, adjust.keepalives, clock)
 }
 
-fn terms_of(expires_ms: i64, keepalives: u64) -> Terms {
-    Terms { deadline: Instant::now() + until(expires_ms), keepalives }
+fn terms_of(expires_ms: i64, keepalives: u64, clock: &Clock) -> Terms {
+    Terms { deadline: Instant::now() + clock.until(expires_ms), keepalives }
 }
 
 /// The answer to a capture.
@@ -171,12 +189,6 @@ fn ended_report(id: SessionId, ending: &Ending) -> Ended {
         reason: ending.reason.to_string(),
         detail: ending.detail.clone(),
     }
-}
-
-/// From now to a Unix time in milliseconds; nothing if that has passed.
-fn until(unix_ms: i64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(unix_ms.try_into().unwrap_or(0)).saturating_sub(now)
 }
 
 fn from_agent(message: Message) -> FromAgent {

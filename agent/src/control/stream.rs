@@ -2,15 +2,21 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    error::Error as _,
+    iter,
     sync::Arc,
     time::Duration,
 };
 
 use proto::{
-    MESSAGE_MAX,
-    agent::{Capture, FileOrder, FromAgent, FromHub, from_hub::Message, hub_client::HubClient},
+    HELD_MS, MESSAGE_MAX, PROTOCOL_VERSION,
+    agent::{
+        Capture, FileOrder, FromAgent, FromHub, Lease as Granted, from_hub::Message,
+        hub_client::HubClient,
+    },
     id::SessionId,
     session::EndReason,
+    version,
 };
 use tokio::{
     sync::mpsc,
@@ -18,29 +24,30 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::{
     Control, LEAVE_LIMIT,
-    lease::{BootTime, Lease},
+    drain::Drain,
+    lease::Lease,
     messages::{self, Unfit},
     reconnect::Reconnect,
 };
 use crate::{
-    admit::Verifier,
+    clock::{BootTime, Clock},
     files,
+    forward::Forwarder,
     gateway::Denials,
+    metrics::Connected,
     sessions::{Ending, Report, Sessions, State, Usage},
+    verifier::Verifier,
 };
 
-/// How long the dial and the hub's welcome may take, each.
+/// How long the hub's welcome may take.
 const ATTACH_LIMIT: Duration = Duration::from_secs(3);
-/// How long HTTP/2 lets the connection be silent, and then waits for the answer to a ping.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How old a stream is when it counts as one that works, and the next pause as a first one.
+const LASTED: Duration = Duration::from_secs(3);
 /// How often usage is told, if there is any new, and ended sessions are repeated.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How long the hub may take to end the stream after us.
@@ -53,22 +60,57 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(50);
 /// Why there is no stream, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
-    #[error("the hub's address is not valid")]
-    Address(#[source] tonic::transport::Error),
     #[error("the hub cannot be reached")]
     Unreachable(#[source] tonic::transport::Error),
     #[error("the hub refused this agent: {}", .0.message())]
-    Refused(tonic::Status),
-    #[error("the stream broke: {}", .0.message())]
-    Stream(tonic::Status),
+    Refused(Status),
+    #[error("the stream broke: {}", in_full(.0))]
+    Stream(Status),
+    #[error(transparent)]
+    Version(version::Mismatch),
     #[error("the hub closed the stream")]
     Closed,
+    #[error("the hub's database does not answer")]
+    DatabaseAway,
     #[error("the hub did not answer in time")]
     Unanswered,
     #[error("the hub broke the protocol")]
     Protocol,
     #[error("the hub does not take messages")]
     Behind,
+}
+
+impl Broken {
+    /// A refusal is what the hub said; what the connection met on the way is none.
+    fn refused(status: Status) -> Self {
+        if status.source().is_some() { Self::Stream(status) } else { Self::Refused(status) }
+    }
+
+    /// What the hub said, if it did.
+    fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Refused(status) | Self::Stream(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// For how long nobody judges the lease, if that is why.
+    pub fn held(&self) -> Option<Duration> {
+        let held_ms = self.status()?.metadata().get(HELD_MS)?;
+        held_ms.to_str().ok()?.parse().ok().map(Duration::from_millis)
+    }
+
+    /// Whether the hub has declared this agent lost.
+    pub fn is_lost(&self) -> bool {
+        self.status().is_some_and(|status| status.code() == Code::Aborted)
+    }
+}
+
+/// What a status says, and all that led to it.
+fn in_full(status: &Status) -> String {
+    let causes = iter::successors(status.source(), |&cause| cause.source());
+    let causes = causes.map(|cause| format!(": {cause}"));
+    iter::once(status.message().to_owned()).chain(causes).collect()
 }
 
 /// Serves one stream. Ok means that `stop` was heard and the agent has taken its leave.
@@ -81,9 +123,11 @@ pub(super) async fn serve(
         attached = Stream::attach(control) => attached?,
         () = stop.cancelled() => return Ok(()),
     };
+    let _connected = Connected::to_hub();
     // Before the hub can acknowledge an end that the hello told of: the totals go with it.
     stream.tell()?;
     let sessions = control.sessions.clone();
+    let mut leaving = control.drain.leaving();
     let mut leave_by = None;
     let mut tell = interval(TELL_EVERY);
     tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,6 +144,7 @@ pub(super) async fn serve(
                 stream.warm_is(*control.warm.borrow_and_update())?;
             }
             _ = tell.tick() => stream.tell()?,
+            Some(left) = leaving.next() => stream.send(messages::draining(left))?,
             () = stop.cancelled(), if leave_by.is_none() => {
                 control.end_sessions();
                 leave_by = Some(Instant::now() + LEAVE_LIMIT);
@@ -122,8 +167,12 @@ pub(super) async fn serve(
 struct Stream {
     sessions: Arc<Sessions>,
     lease: Arc<Lease>,
+    clock: Arc<Clock>,
     verifier: Arc<Verifier>,
+    drain: Arc<Drain>,
+    forwarder: Arc<Forwarder>,
     out: mpsc::Sender<FromAgent>,
+    began: Instant,
     beat: Interval,
     /// Of the newest heartbeat. The hello counts as number 0.
     sequence: u64,
@@ -139,7 +188,7 @@ struct Stream {
 
 impl Stream {
     async fn attach(control: &mut Control) -> Result<(Self, Streaming<FromHub>), Broken> {
-        let channel = dial(&control.config.hub_url).await?;
+        let channel = control.dialer.connect().await.map_err(Broken::Unreachable)?;
         // What these would tell is in the hello.
         while control.reports.try_recv().is_ok() {}
         let warm = *control.warm.borrow_and_update();
@@ -151,7 +200,7 @@ impl Stream {
             let mut inbound = hub
                 .attach(ReceiverStream::new(outgoing))
                 .await
-                .map_err(Broken::Refused)?
+                .map_err(Broken::refused)?
                 .into_inner();
             let first = inbound.message().await.map_err(Broken::Stream)?;
             match first.and_then(|first| first.message) {
@@ -161,15 +210,23 @@ impl Stream {
         };
         let attached = timeout(ATTACH_LIMIT, attach).await.map_err(|_| Broken::Unanswered)?;
         let (inbound, welcome) = attached?;
-        info!(epoch = welcome.epoch, "the hub welcomed this agent");
+        // The first version did not say.
+        version::check(welcome.protocol_version.max(1), PROTOCOL_VERSION)
+            .map_err(Broken::Version)?;
+        let hub = control.dialer.address();
+        info!(%hub, epoch = welcome.epoch, "the hub welcomed this agent");
         let every = Duration::from_millis(welcome.heartbeat_ms.into()).max(SHORTEST_HEARTBEAT);
         let mut beat = interval_at(Instant::now() + every, every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stream = Self {
             sessions: control.sessions.clone(),
             lease: control.lease.clone(),
+            clock: control.clock.clone(),
             verifier: control.verifier.clone(),
+            drain: control.drain.clone(),
+            forwarder: control.forwarder.clone(),
             out,
+            began: Instant::now(),
             beat,
             sequence: 0,
             unanswered: VecDeque::from([(0, sent)]),
@@ -177,6 +234,8 @@ impl Stream {
             told: HashMap::new(),
             told_denials: HashMap::new(),
         };
+        // A hub that drains this agent says so to every stream.
+        stream.drain.order(None);
         if let Some(keys) = welcome.signing_keys {
             stream.take_keys(&keys.jwks);
         }
@@ -187,9 +246,10 @@ impl Stream {
     fn take(&mut self, message: Message, reconnect: &mut Reconnect) -> Result<(), Broken> {
         match message {
             Message::Lease(lease) => {
-                let valid = Duration::from_millis(lease.valid_ms.into());
-                self.answered(lease.sequence, valid);
-                reconnect.succeeded();
+                self.answered(&lease)?;
+                if self.began.elapsed() >= LASTED {
+                    reconnect.succeeded();
+                }
             }
             Message::Assign(assign) => {
                 if !self.lease.live() {
@@ -197,7 +257,7 @@ impl Stream {
                     warn!(session = assign.session_id, "no session is started without a lease");
                     return Ok(());
                 }
-                match messages::order(assign) {
+                match messages::order(assign, &self.clock) {
                     Ok(order) => self.sessions.assign(order),
                     Err(Unfit::Id(_)) => return Err(Broken::Protocol),
                     Err(Unfit::Proxy(id, why)) => {
@@ -223,11 +283,19 @@ impl Stream {
                 self.told_denials.remove(&id);
             }
             Message::SigningKeys(keys) => self.take_keys(&keys.jwks),
-            // The hub places nothing here any more; what runs goes on.
-            Message::Drain(_) => info!("the hub drains this agent"),
+            Message::Drain(drain) => {
+                let span = Duration::from_secs(drain.deadline_seconds.into());
+                self.drain.order((!drain.over).then_some(span));
+            }
+            Message::Peers(peers) => self.forwarder.meet(peers),
+            Message::Recorded(recorded) => {
+                for id in recorded.session_ids.iter().filter_map(|id| id.parse().ok()) {
+                    self.sessions.registry().recorded(id);
+                }
+            }
             Message::Adjust(adjust) => {
                 let id = adjust.session_id.parse().map_err(|_| Broken::Protocol)?;
-                self.sessions.registry().adjust(id, messages::terms(&adjust));
+                self.sessions.registry().adjust(id, messages::terms(&adjust, &self.clock));
             }
             Message::Capture(capture) => self.capture(capture)?,
             Message::File(order) => self.place(order)?,
@@ -236,15 +304,29 @@ impl Stream {
         Ok(())
     }
 
-    fn answered(&mut self, sequence: u64, valid: Duration) {
+    fn answered(&mut self, granted: &Granted) -> Result<(), Broken> {
+        let &Granted { sequence, valid_ms, now_ms, held_ms } = granted;
+        let span = |ms: u32| Duration::from_millis(ms.into());
         while let Some(&(oldest, sent)) = self.unanswered.front()
             && oldest <= sequence
         {
             self.unanswered.pop_front();
-            if oldest == sequence {
-                self.lease.grant(sent, valid);
+            if oldest != sequence {
+                continue;
+            }
+            if held_ms == 0 {
+                self.lease.grant(sent, span(valid_ms));
+            } else {
+                self.lease.hold(sent, span(held_ms));
+            }
+            // An older hub does not say.
+            if now_ms > 0 {
+                self.clock.told(now_ms, sent);
             }
         }
+        // It may be this hub alone that cannot ask it, and another one judges.
+        let is_late = !self.lease.live_after(self.beat.period());
+        if held_ms > 0 && is_late { Err(Broken::DatabaseAway) } else { Ok(()) }
     }
 
     /// Has a storage state read, which is told while this stream lasts.
@@ -288,13 +370,17 @@ impl Stream {
     fn report(&mut self, report: Report) -> Result<(), Broken> {
         match report {
             Report::Running(id) => self.send(messages::running(id)),
+            Report::Ending(id) => match self.sessions.registry().ending(id) {
+                Some(ending) => self.send(messages::ending(id, &ending)),
+                None => Ok(()),
+            },
             Report::Ended(id) => {
                 let Some(State::Ended(outcome)) = self.sessions.registry().state(id) else {
                     return Ok(());
                 };
                 // First, so that the final totals are there when the session is over.
                 if self.told.get(&id) != Some(&outcome.usage) && outcome.usage != Usage::default() {
-                    self.send(messages::usage([(id, outcome.usage)]))?;
+                    self.send(messages::usage([(id, outcome.usage)], &self.clock))?;
                     self.told.insert(id, outcome.usage);
                 }
                 if let Some(denials) = self.sessions.registry().denials_of(id) {
@@ -331,7 +417,7 @@ impl Stream {
         let mut news = self.sessions.registry().usage();
         news.retain(|(id, usage)| self.told.insert(*id, *usage) != Some(*usage));
         if !news.is_empty() {
-            self.send(messages::usage(news))?;
+            self.send(messages::usage(news, &self.clock))?;
         }
         for (id, denials) in self.sessions.registry().denials() {
             self.tell_denials(id, &denials)?;
@@ -351,7 +437,7 @@ impl Stream {
         if told == count {
             return Ok(());
         }
-        self.send(messages::denials(id, count, denials.since(told)))
+        self.send(messages::denials(id, count, denials.since(told), &self.clock))
     }
 
     fn take_keys(&self, jwks: &str) {
@@ -363,18 +449,4 @@ impl Stream {
     fn send(&self, message: FromAgent) -> Result<(), Broken> {
         self.out.try_send(message).map_err(|_| Broken::Behind)
     }
-}
-
-/// Opens a connection without any delay for small messages.
-async fn dial(hub_url: &str) -> Result<Channel, Broken> {
-    Endpoint::from_shared(hub_url.to_owned())
-        .map_err(Broken::Address)?
-        .tcp_nodelay(true)
-        .connect_timeout(ATTACH_LIMIT)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(Broken::Unreachable)
 }

@@ -12,8 +12,8 @@ use futures_util::stream;
 use proto::{
     agent::{
         Acknowledge, Adjust, Assign, Capture, Captured, FileChunk, FileHeader, FileOrder,
-        FileRequest, FromAgent, FromHub, Hello, KeepFile, Kept, Lease, Placed, Release,
-        SigningKeys, Welcome,
+        FileRequest, FromAgent, FromHub, Hello, KeepFile, Kept, Lease, LocateRequest, Located,
+        Placed, Release, SigningKeys, Welcome,
         from_agent::Message as Said,
         from_hub::Message,
         hub_server::{Hub, HubServer},
@@ -24,7 +24,7 @@ use proto::{
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     transport::{Server, server::TcpIncoming},
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct Files {
     pub kept: Mutex<Vec<(FileHeader, Vec<u8>)>>,
     /// What those who bring a download are told instead.
     pub refusals: Mutex<Vec<Status>>,
+    /// Where sessions are: the first answer comes first, and the last one again and again.
+    pub places: Mutex<Vec<String>>,
 }
 
 /// An agent's stream, as its hub sees it.
@@ -83,6 +85,13 @@ impl Hub for Service {
         let chunks: Vec<_> =
             content.chunks(1000).map(|data| Ok(FileChunk { data: data.to_vec() })).collect();
         Ok(Response::new(Box::pin(stream::iter(chunks))))
+    }
+
+    async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<Located>, Status> {
+        let mut places = self.1.places.lock().unwrap();
+        let place = if places.len() > 1 { Some(places.remove(0)) } else { places.first().cloned() };
+        let agent_id = place.ok_or_else(|| Status::not_found("no such session"))?;
+        Ok(Response::new(Located { agent_id }))
     }
 
     async fn keep(&self, request: Request<Streaming<KeepFile>>) -> Result<Response<Kept>, Status> {
@@ -137,10 +146,33 @@ impl Stream {
         self.out.try_send(Ok(FromHub { message: Some(message) })).unwrap();
     }
 
+    pub fn refuse(&self, code: Code) {
+        self.out.try_send(Err(Status::new(code, "refused"))).unwrap();
+    }
+
+    /// The database is away.
+    pub fn refuse_as_held(&self, held_ms: &'static str) {
+        let mut status = Status::unavailable("the database failed");
+        status.metadata_mut().insert(proto::HELD_MS, held_ms.parse().unwrap());
+        self.out.try_send(Err(status)).unwrap();
+    }
+
     pub fn welcome(&self, heartbeat_ms: u32, valid_ms: u32) {
         let signing_keys = Some(SigningKeys { jwks: r#"{"keys":[]}"#.to_owned() });
-        self.say(Message::Welcome(Welcome { epoch: 1, heartbeat_ms, signing_keys }));
-        self.say(Message::Lease(Lease { sequence: 0, valid_ms }));
+        let protocol_version = proto::PROTOCOL_VERSION;
+        let welcome = Welcome { epoch: 1, heartbeat_ms, signing_keys, protocol_version };
+        self.say(Message::Welcome(welcome));
+        self.say(Message::Lease(Lease { valid_ms, ..Lease::default() }));
+    }
+
+    /// A welcome by a hub that speaks another version.
+    pub fn welcome_of_version(&self, protocol_version: u32) {
+        self.say(Message::Welcome(Welcome {
+            epoch: 1,
+            heartbeat_ms: 30_000,
+            signing_keys: None,
+            protocol_version,
+        }));
     }
 
     pub fn assign(&self) -> SessionId {
@@ -206,6 +238,13 @@ impl Stream {
         match self.news().await {
             Some(Said::Running(running)) => running.session_id.parse().unwrap(),
             other => panic!("not running but {other:?}"),
+        }
+    }
+
+    pub async fn said_ending(&mut self) -> (SessionId, String) {
+        match self.news().await {
+            Some(Said::Ending(ended)) => (ended.session_id.parse().unwrap(), ended.reason),
+            other => panic!("not ending but {other:?}"),
         }
     }
 

@@ -1,27 +1,33 @@
 //! The agent's end of the stream, against a hub that the test plays.
 
+use futures_util::FutureExt;
 use proto::{
-    agent::{captured::Outcome, from_agent::Message as Said, session_report},
+    agent::{
+        Lease as Granted, Recorded, captured::Outcome, from_agent::Message as Said,
+        from_hub::Message, session_report,
+    },
     egress::Egress,
     id::SessionId,
 };
 use tokio::{task::JoinHandle, time::Instant};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     testing::{Stream, hub},
     *,
 };
 use crate::sessions::{
-    Registry, State,
-    testing::{Fakes, no_files, soon},
+    Phase, Registry, State,
+    testing::{Fakes, no_hub, soon},
 };
+use crate::{config::HubTls, limits::Limits};
 
 /// An agent without a data plane, and the hub that it dials.
 struct Link {
     streams: mpsc::UnboundedReceiver<Stream>,
     registry: Arc<Registry>,
     warm: watch::Sender<u32>,
+    drain: Arc<Drain>,
     stop: CancellationToken,
     agent: JoinHandle<Identity>,
     _data_dir: tempfile::TempDir,
@@ -30,39 +36,73 @@ struct Link {
 impl Link {
     async fn start() -> Self {
         let (hub_url, streams) = hub().await;
+        Self::to(vec![hub_url], streams)
+    }
+
+    /// One whose browsers do not come up.
+    async fn without_browsers() -> Self {
+        let (hub_url, streams) = hub().await;
+        Self::with(Fakes::with_permits(0), vec![hub_url], streams)
+    }
+
+    /// Dials these addresses in turn; the streams are those of the last of them.
+    fn to(hub_urls: Vec<String>, streams: mpsc::UnboundedReceiver<Stream>) -> Self {
+        Self::with(Fakes::new(), hub_urls, streams)
+    }
+
+    fn with(
+        browsers: Arc<Fakes>,
+        hub_urls: Vec<String>,
+        streams: mpsc::UnboundedReceiver<Stream>,
+    ) -> Self {
+        let addresses = hub_urls.iter().map(|url| url.parse().unwrap()).collect();
         let data_dir = tempfile::tempdir().unwrap();
         let registry = Registry::new(4);
-        let (sessions, reports) = Sessions::new(registry.clone(), Fakes::new(), no_files());
+        let (sessions, reports) = Sessions::new(registry.clone(), browsers, no_hub());
         let (lease, stop) = (Arc::new(Lease::default()), CancellationToken::new());
         tokio::spawn(lease.clone().guard(registry.clone(), stop.clone()));
         let (warm, _) = watch::channel(1);
+        let drain = Arc::<Drain>::default();
+        let identity = Identity::claim(data_dir.path()).unwrap();
+        let clock = Arc::new(Clock::new());
+        let forwarder =
+            Forwarder::new(identity.agent, clock.clone(), Default::default(), stop.clone());
+        let forwarder = forwarder.unwrap();
         let control = Control {
+            dialer: Arc::new(Dialer::new(addresses, HubTls::default()).unwrap()),
             config: Arc::new(Config {
                 data_dir: data_dir.path().to_owned(),
                 region: "local".parse().unwrap(),
                 capacity: 4,
                 warm: 1,
                 browser: "/nowhere".into(),
-                hub_url,
+                hub_urls,
+                hub_tls: HubTls::default(),
                 join_token: "secret".to_owned(),
                 data_plane_url: "ws://127.0.0.1:1".to_owned(),
+                peer_url: None,
                 no_sandbox: false,
                 isolation: crate::browser::Strictness::BestEffort,
                 egress: Egress::default(),
                 own_ports: Vec::new(),
+                limits: Limits::default(),
+                allowed_origins: Vec::new(),
             }),
-            identity: Identity::claim(data_dir.path()).unwrap(),
+            identity,
             browser_version: "Fake/1".to_owned(),
             isolation: Vec::new(),
             sessions: Arc::new(sessions),
             reports,
-            verifier: Arc::new(Verifier::new()),
+            verifier: Arc::new(Verifier::new(clock.clone())),
             warm: warm.subscribe(),
             lease,
+            clock,
+            drain: drain.clone(),
+            forwarder: Arc::new(forwarder),
             welcomed: watch::Sender::new(false),
         };
         let agent = tokio::spawn(control.run(stop.clone()));
-        Self { streams, registry, warm, stop, agent, _data_dir: data_dir }
+        Self { streams, registry, warm, drain, stop, agent, _data_dir: data_dir }
     }
 
     async fn stream(&mut self) -> Stream {
@@ -160,6 +200,8 @@ async fn a_deadline_is_moved_and_a_state_is_read_when_the_hub_asks() {
     let nothing = br#"{"cookies":[],"origins":[]}"#.to_vec();
     assert_eq!(captured.outcome, Some(Outcome::StorageState(nothing)));
     stream.adjust_to_now(id);
+    assert_eq!(stream.said_ending().await, (id, "deadline".to_owned()));
+    stream.release(id, "deadline");
     assert_eq!(stream.said_ended().await, (id, "deadline".to_owned()));
     stream.capture("two", id);
     loop {
@@ -220,11 +262,87 @@ async fn without_a_word_from_the_hub_sessions_end_before_the_lease_does() {
 }
 
 #[tokio::test]
+async fn while_the_hubs_database_is_away_what_is_known_to_run_goes_on() {
+    let mut link = Link::start().await;
+    let mut stream = link.stream().await;
+    stream.hello().await;
+    stream.welcome(300, 3_000);
+    let renewed = Instant::now();
+    let known = stream.assign();
+    assert_eq!(stream.said_running().await, known);
+    stream.say(Message::Recorded(Recorded { session_ids: vec![known.to_string()] }));
+    let unknown = stream.assign();
+    assert_eq!(stream.said_running().await, unknown);
+    let held =
+        |sequence| Message::Lease(Granted { sequence, held_ms: 6_000, ..Granted::default() });
+    // While there is time it asks another hub, which has no other answer.
+    while let Some(said) = stream.said().await {
+        match said {
+            Said::Heartbeat(heartbeat) => stream.say(held(heartbeat.sequence)),
+            said => assert!(matches!(said, Said::Usage(_)), "{said:?}"),
+        }
+    }
+    let registry = link.registry.clone();
+    let is_over = |id| matches!(registry.state(id), Some(State::Ended(_)));
+    while !is_over(unknown) {
+        let stream = soon(link.streams.recv()).await.unwrap();
+        stream.refuse_as_held("6000");
+    }
+    assert!(renewed.elapsed() < Duration::from_secs(3), "before another agent may launch it");
+    assert!(!is_over(known));
+    // It is back, and has judged nothing.
+    let mut stream = link.stream().await;
+    let reports = stream.hello().await.sessions;
+    let report = reports.iter().find(|report| report.session_id == known.to_string()).unwrap();
+    assert_eq!(report.state, Some(session_report::State::Running(true)));
+    stream.welcome(30_000, 60_000);
+    stream.acknowledge(unknown);
+    let next = stream.assign();
+    while !matches!(link.registry.state(next), Some(State::Running)) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!is_over(known));
+}
+
+#[tokio::test]
+async fn who_was_declared_lost_ends_its_sessions_before_it_comes_back() {
+    let mut link = Link::start().await;
+    let (stream, id) = link.with_session().await;
+    stream.refuse(Code::Aborted);
+    let mut next = link.stream().await;
+    let reports = next.hello().await.sessions;
+    assert_eq!(reports[0].session_id, id.to_string());
+    let Some(session_report::State::Ended(ended)) = &reports[0].state else {
+        panic!("{reports:?}")
+    };
+    assert_eq!(ended.reason, "agent_lost");
+}
+
+#[tokio::test]
+async fn who_has_lost_the_lease_comes_back_when_no_slot_is_taken() {
+    let mut link = Link::without_browsers().await;
+    let mut stream = link.stream().await;
+    stream.hello().await;
+    stream.welcome(30_000, 2_200);
+    let id = stream.assign();
+    while link.registry.watch(id).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let mut phase = link.registry.watch(id).unwrap();
+    soon(phase.wait_for(|phase| matches!(phase, Phase::Over(_)))).await.unwrap();
+    // Its launch is given some time to come to an end, and has its slot meanwhile.
+    assert!(link.registry.vacated().now_or_never().is_none());
+    drop(stream);
+    link.stream().await;
+    assert!(link.registry.vacated().now_or_never().is_some());
+}
+
+#[tokio::test]
 async fn a_stopping_agent_reports_its_sessions_then_leaves() {
     let mut link = Link::start().await;
     let (mut stream, id) = link.with_session().await;
     link.stop.cancel();
-    assert_eq!(stream.said_ended().await, (id, "agent_lost".to_owned()));
+    assert_eq!(stream.said_ended().await, (id, "agent_drained".to_owned()));
     assert!(!link.agent.is_finished(), "it waits for the acknowledgement");
     stream.acknowledge(id);
     while let Some(repeated) = stream.said().await {
@@ -244,4 +362,67 @@ async fn an_agent_that_was_refused_tries_again() {
     }
     link.stop.cancel();
     soon(link.agent).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_is_to_stop_says_so_on_every_stream() {
+    let mut link = Link::start().await;
+    let (mut stream, id) = link.with_session().await;
+    link.drain.leave(Duration::from_secs(60));
+    let Some(Said::Draining(draining)) = stream.news().await else { panic!("not draining") };
+    assert!((50..=60).contains(&draining.deadline_seconds), "{draining:?}");
+    drop(stream);
+    let mut stream = link.stream().await;
+    stream.hello().await;
+    stream.welcome(30_000, 60_000);
+    assert!(matches!(stream.news().await, Some(Said::Draining(_))));
+    assert_eq!(link.registry.state(id), Some(State::Running));
+}
+
+#[tokio::test]
+async fn the_next_address_is_dialled_when_one_does_not_answer() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (hub_url, streams) = hub().await;
+    // It takes connections, and never says anything.
+    let silent = format!("http://{}", nobody.local_addr().unwrap());
+    let mut link = Link::to(vec!["http://127.0.0.1:1".to_owned(), silent, hub_url], streams);
+    let mut stream = link.stream().await;
+    stream.hello().await;
+    stream.welcome(50, 10_000);
+    // Neither answers its heartbeats: it goes round, and comes back.
+    link.stream().await.hello().await;
+}
+
+#[tokio::test]
+async fn a_refused_agent_keeps_asking() {
+    let mut link = Link::start().await;
+    for _ in 0..3 {
+        let mut stream = link.stream().await;
+        stream.hello().await;
+        let refusal = Status::unauthenticated("the join token was revoked");
+        stream.out.try_send(Err(refusal)).unwrap();
+    }
+    let mut stream = link.stream().await;
+    stream.hello().await;
+    stream.welcome(30_000, 60_000);
+    let id = stream.assign();
+    assert_eq!(stream.said_running().await, id);
+}
+
+#[tokio::test]
+async fn a_hub_may_be_one_version_ahead_and_no_more() {
+    let mut link = Link::start().await;
+    let own = proto::PROTOCOL_VERSION;
+    // The first version said none.
+    for version in [own + 2, own - 2] {
+        let mut stream = link.stream().await;
+        stream.hello().await;
+        stream.welcome_of_version(version);
+    }
+    let mut stream = link.stream().await;
+    stream.hello().await;
+    stream.welcome_of_version(own + 1);
+    stream.say(Message::Lease(Granted { valid_ms: 60_000, ..Granted::default() }));
+    let id = stream.assign();
+    assert_eq!(stream.said_running().await, id);
 }

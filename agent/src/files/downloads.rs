@@ -14,11 +14,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Code, Status};
 use tracing::{Instrument, debug, warn};
 
-use super::{
-    hub::{Download, Hub},
-    trays::Trays,
-};
-use crate::cdp;
+use super::{transfer::Download, trays::Trays};
+use crate::{cdp, hub::Hub};
 
 /// How long the end of a session waits for downloads that are on their way.
 pub const KEEP_LIMIT: Duration = Duration::from_secs(4);

@@ -10,9 +10,10 @@
 //! does not wait longer for its downloads than [`downloads::KEEP_LIMIT`].
 
 mod downloads;
-mod hub;
+
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod trays;
 mod uploads;
 
@@ -26,11 +27,10 @@ use tracing::Instrument;
 use self::downloads::Keeper;
 pub(crate) use self::{
     downloads::Keeping,
-    hub::Hub,
     trays::Trays,
     uploads::{Order, PlaceError, Queue},
 };
-use crate::cdp::Mux;
+use crate::{cdp::Mux, hub::Hub};
 
 /// Serves the files of one session while its browser is lent. Dropped, it stops at once.
 pub(crate) struct Desk {

@@ -13,7 +13,7 @@ use crate::{
         testing::{CHROMIUM, HEADLESS_SHELL, Place, evaluate, first_page_of, on_page, until},
     },
     control::testing::{Files, hub_with_files},
-    sessions::testing::soon,
+    sessions::testing::{dialer, soon},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ impl Lent {
         let browser = launcher.launch(&LaunchOptions::default()).await.unwrap();
         let page = first_page_of(&browser).await;
         let (url, _, files) = hub_with_files().await;
-        let hub = Hub::new(&url, AgentId::generate(), "join").unwrap();
+        let hub = Hub::new(dialer(&url), AgentId::generate(), "join");
         let orders = Queue::new();
         let session = SessionId::generate();
         let desk = Desk::open(&hub, session, browser.trays(), &browser.mux, &orders);

@@ -14,7 +14,8 @@ use tokio::{
 use tonic::{Code, Status};
 use tracing::{debug, warn};
 
-use super::{hub::Hub, trays::Trays};
+use super::trays::Trays;
+use crate::hub::Hub;
 
 /// What to do with an upload.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{policy::Refusal, socks::Target};
+use crate::metrics::COUNTS;
 
 /// Most entries of a session's list. What is refused beyond is only counted.
 pub const LISTED_MAX: usize = 100;
@@ -88,6 +89,7 @@ impl Denials {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let mut book = self.book();
         book.count += 1;
+        COUNTS.egress.denials.one();
         let last = book.count;
         let key = (target.host.to_string(), target.port, refusal);
         if let Some(known) = book.listed.get_mut(&key) {

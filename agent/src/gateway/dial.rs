@@ -4,26 +4,22 @@ use std::{
     collections::HashSet,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use proto::egress::Egress;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::{
     net::TcpStream,
     sync::Semaphore,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{self, ClientConfig, crypto::aws_lc_rs},
-};
 
 use super::{
+    near::Meter,
     policy::{Destination, Policy, Refusal},
     socks::{Host, Reply, Target},
 };
@@ -90,8 +86,8 @@ struct Shared {
     /// Where gateways listen now.
     ports: Mutex<HashSet<u16>>,
     lookups: Arc<Semaphore>,
-    /// For proxies that are spoken to over TLS; made when the first one is.
-    tls: OnceLock<TlsConnector>,
+    /// What one browser may carry, in bytes a second.
+    bandwidth: Option<u64>,
 }
 
 impl fmt::Debug for Gateways {
@@ -115,8 +111,18 @@ impl Drop for Claim {
 impl Gateways {
     /// Gateways that let through what a policy does.
     pub fn new(policy: Policy) -> Self {
+        Self::limited(policy, None)
+    }
+
+    /// The same for so many bytes a second and browser; `None` is no bound.
+    pub fn limited(policy: Policy, bandwidth: Option<u64>) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        Self(Arc::new(Shared { policy, ports: Mutex::default(), lookups, tls: OnceLock::new() }))
+        let ports = Mutex::default();
+        Self(Arc::new(Shared { policy, ports, lookups, bandwidth }))
+    }
+
+    pub(super) fn meter(&self) -> Meter {
+        Meter::new(self.0.bandwidth)
     }
 
     pub(super) fn claim(&self, port: u16) -> Claim {
@@ -182,20 +188,6 @@ impl Gateways {
             Some(refusal) if open.is_empty() => Err(refusal),
             _ => Ok(open),
         }
-    }
-
-    /// The verifier is the machine's: its own certificates, or those that `SSL_CERT_FILE` names.
-    pub(super) fn tls(&self) -> Result<TlsConnector, rustls::Error> {
-        if let Some(tls) = self.0.tls.get() {
-            return Ok(tls.clone());
-        }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_platform_verifier()?
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(self.0.tls.get_or_init(|| Arc::new(config).into()).clone())
     }
 
     /// At least one address, or an error.

@@ -22,6 +22,7 @@ use super::{
     socks::Target,
     upstream::Upstream,
 };
+use crate::metrics::COUNTS;
 
 /// Headers of one connection, besides those that `Connection` names. Those about credentials
 /// are the proxy's and who asks it.
@@ -110,6 +111,7 @@ impl Kept {
         let opening = lane.requests(upstream);
         let mut sender =
             timeout(UPSTREAM_LIMIT, opening).await.unwrap_or(Err(RouteError::Silent))?;
+        COUNTS.egress.opened.one();
         let response = sender.send_request(request).await?;
         *kept = Some(sender);
         Ok(response)

@@ -15,6 +15,7 @@
 //! could use the upstream proxy of another session; all that passes is counted, and all that
 //! does not is listed; and with the browser every connection ends.
 
+mod bucket;
 mod contexts;
 mod denials;
 mod dial;

@@ -8,22 +8,23 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
     net::TcpStream,
-    time::sleep,
+    time::{Sleep, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    bucket::Bucket,
     route::Far,
     socks::{self, Reply, Target},
 };
-use crate::latest::Latest;
+use crate::{latest::Latest, metrics::COUNTS};
 
 /// What one direction of a connection holds at most, in bytes.
 const BUFFER: usize = 16 << 10;
@@ -46,9 +47,17 @@ pub struct Meter(Arc<Metered>);
 struct Metered {
     bytes: AtomicU64,
     places: Mutex<Latest>,
+    /// Holds back what passes too fast.
+    bucket: Option<Bucket>,
 }
 
 impl Meter {
+    /// Lets so many bytes a second pass; `None` is no bound.
+    pub(super) fn new(bandwidth: Option<u64>) -> Self {
+        let bucket = bandwidth.map(|rate| Bucket::new(rate, Instant::now()));
+        Self(Arc::new(Metered { bucket, ..Metered::default() }))
+    }
+
     /// The running total in bytes, both directions together.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Relaxed)
@@ -65,8 +74,28 @@ impl Meter {
         places.note(target.to_string());
     }
 
+    /// When more may pass; `None`: now.
+    fn next(&self) -> Option<Instant> {
+        self.0.bucket.as_ref()?.next(Instant::now())
+    }
+
+    /// The browser sent so much to the network.
+    fn sent(&self, bytes: usize) {
+        COUNTS.egress.bytes_out.add(bytes as u64);
+        self.add(bytes);
+    }
+
+    /// The browser got so much from it.
+    fn got(&self, bytes: usize) {
+        COUNTS.egress.bytes_in.add(bytes as u64);
+        self.add(bytes);
+    }
+
     fn add(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes as u64, Relaxed);
+        if let Some(bucket) = &self.0.bucket {
+            bucket.take(bytes, Instant::now());
+        }
     }
 }
 
@@ -112,11 +141,13 @@ pub struct Near {
     ahead: BytesMut,
     /// The browser has closed it.
     left: CancellationToken,
+    /// Until more may pass.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Near {
     pub fn new(stream: TcpStream, meter: Meter) -> Self {
-        Self { stream, meter, ahead: BytesMut::new(), left: CancellationToken::new() }
+        Self { stream, meter, ahead: BytesMut::new(), left: CancellationToken::new(), pause: None }
     }
 
     /// The same end, of which this was read before.
@@ -139,7 +170,7 @@ impl Near {
             }
             match self.stream.read_buf(&mut self.ahead).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => self.meter.add(read),
+                read => self.meter.sent(read),
             }
         }
     }
@@ -154,6 +185,20 @@ impl Near {
         };
         if carried.is_err() {
             self.reset();
+        }
+    }
+
+    /// Waits until the browser's bandwidth lets something pass.
+    fn poll_bandwidth(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+            }
+            let next = self.meter.next();
+            self.pause = next.map(|next| Box::pin(sleep_until(next.into())));
+            if self.pause.is_none() {
+                return Poll::Ready(());
+            }
         }
     }
 
@@ -175,11 +220,12 @@ impl AsyncRead for Near {
             self.ahead.advance(taken);
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_bandwidth(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         match buffer.filled().len() - before {
             0 => self.left.cancel(),
-            read => self.meter.add(read),
+            read => self.meter.sent(read),
         }
         Poll::Ready(Ok(()))
     }
@@ -191,8 +237,9 @@ impl AsyncWrite for Near {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_bandwidth(context));
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.meter.add(written);
+        self.meter.got(written);
         Poll::Ready(Ok(written))
     }
 
@@ -201,8 +248,9 @@ impl AsyncWrite for Near {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_bandwidth(context));
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        self.meter.add(written);
+        self.meter.got(written);
         Poll::Ready(Ok(written))
     }
 

@@ -17,6 +17,7 @@ use super::{
     socks::{Host, Target},
     upstream::Upstream,
 };
+use crate::metrics::COUNTS;
 
 /// Serves one connection of Chrome to its proxy, to its end.
 pub async fn serve(lane: &Lane, upstream: &Upstream, near: Near) {
@@ -93,6 +94,7 @@ impl Relay<'_> {
         if !response.status().is_success() {
             return Ok(passed_on(response));
         }
+        COUNTS.egress.opened.one();
         let (near, far) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut response));
         let carrying = async move {
             let (Ok(near), Ok(far)) = tokio::join!(near, far) else { return };

@@ -30,6 +30,7 @@ use super::{
     socks::{self, Denial, Host, Reply, Target},
     upstream::{Scheme, Upstream},
 };
+use crate::{metrics::COUNTS, tls};
 
 /// How long an upstream proxy may take to open a tunnel: under Chrome's own 30 s.
 pub const UPSTREAM_LIMIT: Duration = Duration::from_secs(25);
@@ -134,11 +135,11 @@ pub struct Lane {
 impl Lane {
     pub fn new(gateways: Gateways, way: Way, stop: &CancellationToken, tasks: TaskTracker) -> Self {
         Self {
+            account: Account { meter: gateways.meter(), ..Account::default() },
             gateways,
             egress: way.egress,
             upstream: way.upstream,
             is_clients: false,
-            account: Account::default(),
             stop: stop.child_token(),
             span: Span::current(),
             tasks,
@@ -181,6 +182,10 @@ impl Lane {
 
     /// Opens a connection to a site, whatever is on the way.
     pub async fn connect(&self, target: &Target) -> Result<Far, RouteError> {
+        self.open(target).await.inspect(|_| COUNTS.egress.opened.one())
+    }
+
+    async fn open(&self, target: &Target) -> Result<Far, RouteError> {
         let Some(upstream) = &self.upstream else {
             let dialled = self.gateways.dial(target, &self.egress).await;
             return Ok(Box::new(dialled.map_err(RouteError::Site)?));
@@ -233,7 +238,7 @@ impl Lane {
                     self.refused(&upstream.proxy, *refusal);
                 }
             }
-            _ => {}
+            _ => COUNTS.egress.failed.one(),
         }
         match &self.upstream {
             Some(upstream) if !self.told.swap(true, Relaxed) => {
@@ -245,6 +250,7 @@ impl Lane {
 
     fn refused(&self, target: &Target, rule: Refusal) {
         let Target { host, port } = target;
+        COUNTS.egress.refused.one();
         match self.account.denials.note(target, rule) {
             Noted::New => info!(%host, port, %rule, "the browser may not connect"),
             Noted::Full => {
@@ -269,7 +275,7 @@ impl Lane {
                 .map_err(|error| RouteError::Tls(io::Error::other(error)))?,
             Host::Address(address) => ServerName::IpAddress((*address).into()),
         };
-        let tls = self.gateways.tls().map_err(RouteError::NoTls)?;
+        let tls = tls::connector().map_err(RouteError::NoTls)?;
         Ok(Box::new(tls.connect(name, stream).await.map_err(RouteError::Tls)?))
     }
 

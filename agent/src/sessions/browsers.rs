@@ -3,6 +3,8 @@
 use std::{process::ExitStatus, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
+use proto::trace::TARGET;
+use tracing::{Instrument, info_span};
 
 use super::{Lent, Source};
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
     cdp::Mux,
     files::Trays,
     gateway::{Account, Way},
+    limits::Excess,
 };
 
 impl Source for Pool {
@@ -18,7 +21,8 @@ impl Source for Pool {
         options: &'a LaunchOptions,
     ) -> BoxFuture<'a, Result<Box<dyn Lent>, String>> {
         async move {
-            match Pool::take(self, options).await {
+            let span = info_span!(target: TARGET, "browser.take", ventus.browser.warm = false);
+            match Pool::take(self, options).instrument(span).await {
                 Ok(browser) => Ok(Box::new(browser) as Box<dyn Lent>),
                 Err(error) => Err(error.to_string()),
             }
@@ -42,6 +46,14 @@ impl Lent for Browser {
 
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus> {
         Browser::exited(self).boxed()
+    }
+
+    fn exceeded(&self) -> BoxFuture<'static, Excess> {
+        Browser::exceeded(self)
+    }
+
+    fn cause_of_end(&self) -> Option<Excess> {
+        Browser::cause_of_end(self)
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -2,22 +2,18 @@
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
-use proto::session::EndReason;
+use proto::{session::EndReason, trace};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::{
     Ending, Lent, Order, Outcome, Report, Source, Terms, Usage,
     registry::{Entry, Phase},
 };
-use crate::{
-    cdp::Mux,
-    files::{self, Desk},
-    storage_state,
-};
+use crate::{cdp::Mux, files::Desk, hub::Hub, limits::Excess, metrics::COUNTS, storage_state};
 
 /// How often a browser is asked whether it lives.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -27,6 +23,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long a launch that no one wants any more may take before it is torn down half-way.
 const LAUNCH_GRACE: Duration = Duration::from_secs(3);
+/// How long clients may be kept waiting for the hub's word on why their session ends.
+const AGREED_LIMIT: Duration = Duration::from_secs(1);
 /// How long the end of a browser's pipe and of its process may lie apart.
 const EXIT_GRACE: Duration = Duration::from_millis(300);
 
@@ -37,7 +35,7 @@ pub(super) struct Driver {
     slot: Option<OwnedSemaphorePermit>,
     source: Arc<dyn Source>,
     reports: mpsc::UnboundedSender<Report>,
-    files: files::Hub,
+    hub: Hub,
     wish: watch::Receiver<Option<Ending>>,
     terms: watch::Receiver<Terms>,
 }
@@ -49,10 +47,10 @@ impl Driver {
         slot: OwnedSemaphorePermit,
         source: Arc<dyn Source>,
         reports: mpsc::UnboundedSender<Report>,
-        files: files::Hub,
+        hub: Hub,
     ) -> Self {
         let (wish, terms) = (entry.wish.subscribe(), entry.terms.subscribe());
-        Self { order, entry, slot: Some(slot), source, reports, files, wish, terms }
+        Self { order, entry, slot: Some(slot), source, reports, hub, wish, terms }
     }
 
     /// Runs the session to its end. Returns when nothing of it is left.
@@ -60,28 +58,31 @@ impl Driver {
         let source = self.source.clone();
         let options = self.order.options.clone();
         let mut launching = source.take(&options);
-        let launched = tokio::select! {
-            launched = &mut launching => launched.map_err(|error| {
-                warn!(%error, "the browser could not be started");
-                Ending::new(EndReason::LaunchFailed, error)
-            }),
-            ending = self.called_off() => Err(ending),
-        };
+        let launch = self.order.launch_span();
+        let launched = self.launched(&mut launching).instrument(launch.clone()).await;
         let (ending, browser, desk) = match launched {
             Ok(mut browser) => {
                 let account = browser.lend(std::mem::take(&mut self.order.way));
                 self.entry.account.get_or_init(|| account);
                 let mut desk = None;
-                let ending = match self.prepare(&browser.mux()).await {
+                let mux = browser.mux();
+                let ending = match self.prepare(&mux).instrument(launch.clone()).await {
                     Ok(()) => {
+                        drop(launch);
+                        mux.belongs_to(self.order.id, &self.order.traceparent);
                         desk = Some(self.desk(&*browser));
-                        self.serve(&mut *browser).await
+                        let ending = self.serve(&mut *browser).await;
+                        self.agreed(ending).await
                     }
-                    Err(ending) => ending,
+                    Err(ending) => {
+                        trace::failed(launch, ending.reason.as_str());
+                        ending
+                    }
                 };
                 (ending, Some(browser), desk)
             }
             Err(ending) => {
+                trace::failed(launch, ending.reason.as_str());
                 self.over(ending.reason);
                 let late = match ending.reason {
                     EndReason::LaunchFailed | EndReason::ForceStopped => None,
@@ -99,9 +100,23 @@ impl Driver {
         self.finish(Outcome { ending, usage });
     }
 
+    /// Waits for the browser, or until it is called off.
+    async fn launched<T>(
+        &mut self,
+        launching: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, Ending> {
+        tokio::select! {
+            launched = launching => launched.map_err(|error| {
+                warn!(%error, "the browser could not be started");
+                Ending::new(EndReason::LaunchFailed, error)
+            }),
+            ending = self.called_off_early() => Err(ending),
+        }
+    }
+
     /// Serves the browser's files from now on.
     fn desk(&self, browser: &dyn Lent) -> Desk {
-        Desk::open(&self.files, self.order.id, browser.trays(), &browser.mux(), &self.entry.orders)
+        Desk::open(&self.hub, self.order.id, browser.trays(), &browser.mux(), &self.entry.orders)
     }
 
     /// Makes the browser what its first client is to find.
@@ -110,37 +125,55 @@ impl Driver {
         if state.is_empty() {
             return Ok(());
         }
+        let span = info_span!(target: trace::TARGET, "storage_state.restore");
         tokio::select! {
-            applied = storage_state::apply(mux, &state) => applied.map_err(|error| {
+            applied = storage_state::apply(mux, &state).instrument(span) => applied.map_err(|error| {
                 let detail = format!("the storage state cannot be restored: {error}");
                 warn!(detail, "the browser could not be prepared");
                 Ending::new(EndReason::LaunchFailed, detail)
             }),
-            ending = self.called_off() => Err(ending),
+            ending = self.called_off_early() => Err(ending),
         }
     }
 
     /// Lends the browser to clients until something ends the session.
     async fn serve(&mut self, browser: &mut dyn Lent) -> Ending {
         let mux = browser.mux();
-        let clients = mux.clients();
+        let (clients, exceeded) = (mux.clients(), browser.exceeded());
         self.entry.phase.send_replace(Phase::Running(mux.clone()));
         self.report(Report::Running(self.order.id));
         let (terms, keep_alive) = (self.terms.clone(), self.order.keep_alive);
         tokio::select! {
             ending = self.called_off() => ending,
             () = idle(clients, terms, keep_alive) => Ending::new(EndReason::Idle, ""),
+            excess = exceeded => over_limit(excess),
             status = browser.exited() => {
                 // What it still said is in the pipe, and clients get that first.
                 let _ = timeout(EXIT_GRACE, mux.closed()).await;
-                gone(&mux, Some(status))
+                browser.cause_of_end().map_or_else(|| gone(&mux, Some(status)), over_limit)
             }
             () = mux.closed() => {
-                gone(&mux, timeout(EXIT_GRACE, browser.exited()).await.ok())
+                let status = timeout(EXIT_GRACE, browser.exited()).await.ok();
+                browser.cause_of_end().map_or_else(|| gone(&mux, status), over_limit)
             }
             () = unresponsive(&mux) => {
                 Ending::new(EndReason::BrowserUnresponsive, "")
             }
+        }
+    }
+
+    /// The end as it is recorded: another may have come first. So what clients hear is what
+    /// they then read, also one that releases its session as soon as it hears of the end. When
+    /// the hub does not answer, the agent's word stands.
+    async fn agreed(&mut self, ending: Ending) -> Ending {
+        if self.wish.borrow().is_some() {
+            return ending;
+        }
+        self.entry.ending.get_or_init(|| ending.clone());
+        self.report(Report::Ending(self.order.id));
+        match timeout(AGREED_LIMIT, wished(&mut self.wish)).await {
+            Ok(recorded) if recorded.reason != ending.reason => recorded,
+            _ => ending,
         }
     }
 
@@ -153,6 +186,20 @@ impl Driver {
                 () = sleep_until(deadline) => return Ending::new(EndReason::Deadline, ""),
                 Ok(()) = self.terms.changed() => {}
             }
+        }
+    }
+
+    /// The same before the browser is lent. A launch that the agent gives up because it is
+    /// drained has failed here, and the hub finds another agent for it.
+    async fn called_off_early(&mut self) -> Ending {
+        let mut handed_back = self.entry.handed_back.subscribe();
+        let ending = tokio::select! {
+            ending = self.called_off() => ending,
+            Ok(_) = handed_back.wait_for(|back| *back) => Ending::new(EndReason::AgentDrained, ""),
+        };
+        match ending.reason {
+            EndReason::AgentDrained => Ending::new(EndReason::LaunchFailed, "the agent is drained"),
+            _ => ending,
         }
     }
 
@@ -254,11 +301,17 @@ async fn idle(
     }
 }
 
+/// More than it may take: the detail has the figures.
+fn over_limit(excess: Excess) -> Ending {
+    Ending::new(EndReason::ResourceLimit, excess.to_string())
+}
+
 /// Why a browser went that no one here ended.
 fn gone(mux: &Mux, status: Option<ExitStatus>) -> Ending {
     if mux.closed_by_client() {
         return Ending::new(EndReason::ClosedByClient, "");
     }
+    COUNTS.browser_crashes.one();
     let detail = match status {
         Some(status) => format!("the browser ended: {status}"),
         None => "the browser closed its pipe".to_owned(),

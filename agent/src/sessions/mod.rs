@@ -20,10 +20,10 @@ mod tests;
 use std::{fmt, process::ExitStatus, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use proto::{id::SessionId, session::EndReason};
+use proto::{id::SessionId, session::EndReason, trace};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::{Instrument, Span, error_span, field::Empty, info_span};
 
 pub(crate) use self::registry::{Outcome, State};
 pub use self::registry::{Phase, Registry};
@@ -32,6 +32,8 @@ use crate::{
     cdp::{self, Mux},
     files::{self, PlaceError, Trays},
     gateway::{Account, Way},
+    hub::Hub,
+    limits::Excess,
     storage_state::{self, StateError},
 };
 
@@ -52,6 +54,22 @@ pub(crate) struct Order {
     pub storage_state: StorageState,
     /// W3C trace context of the request that made it; empty: none.
     pub traceparent: String,
+}
+
+impl Order {
+    /// What its log lines are in, at whatever level they are.
+    fn log_span(&self) -> Span {
+        let traceparent = Some(&*self.traceparent).filter(|traceparent| !traceparent.is_empty());
+        error_span!("session", session = %self.id, traceparent)
+    }
+
+    /// Its launch, in its trace: from the assignment until clients may come.
+    fn launch_span(&self) -> Span {
+        let span = info_span!(target: trace::TARGET, "session.launch",
+            ventus.session.id = %self.id, otel.status_code = Empty, "error.type" = Empty);
+        trace::continues(&span, &self.traceparent);
+        span
+    }
 }
 
 /// What a session has used since its browser was lent.
@@ -108,6 +126,7 @@ pub(crate) enum CaptureError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Report {
     Running(SessionId),
+    Ending(SessionId),
     Ended(SessionId),
 }
 
@@ -128,6 +147,10 @@ pub(crate) trait Lent: Send {
     fn trays(&self) -> Arc<Trays>;
     /// Waits until its process has ended. Cancel-safe.
     fn exited(&mut self) -> BoxFuture<'_, ExitStatus>;
+    /// Waits until it takes more of the machine than it may.
+    fn exceeded(&self) -> BoxFuture<'static, Excess>;
+    /// The limit that it was over, if that is why it has ended.
+    fn cause_of_end(&self) -> Option<Excess>;
     /// Ends every process of it and removes its directory.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
@@ -138,18 +161,18 @@ pub(crate) struct Sessions {
     source: Arc<dyn Source>,
     drivers: TaskTracker,
     reports: mpsc::UnboundedSender<Report>,
-    files: files::Hub,
+    hub: Hub,
 }
 
 impl Sessions {
-    /// The reports come out of the receiver, in order. A session makes at most two.
+    /// The reports come out of the receiver, in order. A session makes at most three.
     pub fn new(
         registry: Arc<Registry>,
         source: Arc<dyn Source>,
-        files: files::Hub,
+        hub: Hub,
     ) -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, receiver) = mpsc::unbounded_channel();
-        (Self { registry, source, drivers: TaskTracker::new(), reports, files }, receiver)
+        (Self { registry, source, drivers: TaskTracker::new(), reports, hub }, receiver)
     }
 
     pub fn registry(&self) -> &Registry {
@@ -163,14 +186,14 @@ impl Sessions {
         self.registry.adjust(id, order.terms);
         match self.registry.admit(&order) {
             Ok((entry, slot)) => {
-                let span = tracing::info_span!("session", %id, traceparent = %order.traceparent);
+                let span = order.log_span();
                 let driver = driver::Driver::new(
                     order,
                     entry,
                     slot,
                     self.source.clone(),
                     self.reports.clone(),
-                    self.files.clone(),
+                    self.hub.clone(),
                 );
                 self.drivers.spawn(driver.run().instrument(span));
             }

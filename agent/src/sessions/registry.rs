@@ -60,10 +60,16 @@ pub(crate) struct Outcome {
 pub(crate) struct Entry {
     /// Set by the session's task alone.
     pub phase: watch::Sender<Phase>,
+    /// The hub has said that it is recorded as running.
+    recorded: AtomicBool,
     /// Set once, when its browser is lent.
     pub account: OnceLock<Account>,
+    /// Set once, when the agent itself has come to end it.
+    pub ending: OnceLock<Ending>,
     /// Set once, by whoever first wants the session to end.
     pub wish: watch::Sender<Option<Ending>>,
+    /// Turns true when another agent shall run it, unless its browser is up already.
+    pub handed_back: watch::Sender<bool>,
     /// Set once, when everything is gone.
     pub outcome: OnceLock<Outcome>,
     /// Set by the hub.
@@ -76,8 +82,11 @@ impl Entry {
     fn new(order: &Order) -> Self {
         Self {
             phase: watch::Sender::new(Phase::Launching),
+            recorded: AtomicBool::new(false),
             account: OnceLock::new(),
+            ending: OnceLock::new(),
             wish: watch::Sender::new(None),
+            handed_back: watch::Sender::new(false),
             outcome: OnceLock::new(),
             terms: watch::Sender::new(order.terms),
             orders: files::Queue::new(),
@@ -107,13 +116,13 @@ impl Entry {
         Usage { clients: mux.usage(), egress_bytes }
     }
 
-    /// Asks the session to end; the first reason counts.
-    pub fn end(&self, ending: &Ending) {
+    /// Asks the session to end; the first reason counts. Whether this is the first.
+    pub fn end(&self, ending: &Ending) -> bool {
         self.wish.send_if_modified(|wish| {
             let first = wish.is_none();
             wish.get_or_insert_with(|| ending.clone());
             first
-        });
+        })
     }
 }
 
@@ -122,8 +131,11 @@ pub struct Registry {
     open: DashMap<SessionId, Arc<Entry>>,
     over: std::sync::Mutex<Over>,
     slots: Arc<Semaphore>,
+    capacity: u32,
     /// No new session is started any more.
     closed: AtomicBool,
+    /// A session was taken up.
+    arrived: Notify,
     /// The last open session was acknowledged.
     settled: Notify,
 }
@@ -157,7 +169,9 @@ impl Registry {
             open: DashMap::new(),
             over: std::sync::Mutex::default(),
             slots: Arc::new(Semaphore::new(capacity as usize)),
+            capacity,
             closed: AtomicBool::new(false),
+            arrived: Notify::new(),
             settled: Notify::new(),
         })
     }
@@ -170,6 +184,17 @@ impl Registry {
             return Some(entry.phase.subscribe());
         }
         self.remembered(id).map(|reason| watch::channel(Phase::Over(reason)).1)
+    }
+
+    /// Follows a session that the hub is about to assign, as soon as it has.
+    pub async fn arrival(&self, id: SessionId) -> watch::Receiver<Phase> {
+        loop {
+            let arrived = self.arrived.notified();
+            if let Some(phase) = self.watch(id) {
+                return phase;
+            }
+            arrived.await;
+        }
     }
 
     /// Takes up a new session, with its slot, or says what is known of it. Without room
@@ -187,6 +212,7 @@ impl Registry {
         }
         let entry = Arc::new(Entry::new(order));
         slot.insert(entry.clone());
+        self.arrived.notify_waiters();
         let refusal = if self.closed.load(Ordering::SeqCst) {
             "the agent is stopping"
         } else {
@@ -202,6 +228,32 @@ impl Registry {
         Err(State::Ended(outcome))
     }
 
+    /// How many sessions there may be at once.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// How many have a slot.
+    pub(crate) fn slots_used(&self) -> u32 {
+        let free = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+        self.capacity.saturating_sub(free)
+    }
+
+    /// How many clients are connected to their browsers.
+    pub(crate) fn clients(&self) -> usize {
+        let of = |entry: &Entry| match &*entry.phase.borrow() {
+            Phase::Running(mux) => *mux.clients().borrow(),
+            Phase::Launching | Phase::Over(_) => 0,
+        };
+        self.open.iter().map(|entry| of(&entry)).sum()
+    }
+
+    /// Waits until no session has a slot.
+    pub(crate) async fn vacated(&self) {
+        // Never closed. They are given back at once.
+        let _ = self.slots.acquire_many(self.capacity).await;
+    }
+
     /// What is known of one session.
     pub(crate) fn state(&self, id: SessionId) -> Option<State> {
         let open = self.open.get(&id).map(|entry| entry.state());
@@ -209,6 +261,11 @@ impl Registry {
             let ending = Ending::new(self.remembered(id)?, "");
             Some(State::Ended(Outcome { ending, usage: Usage::default() }))
         })
+    }
+
+    /// How the agent itself is about to end a session, if it is.
+    pub(crate) fn ending(&self, id: SessionId) -> Option<Ending> {
+        self.open.get(&id)?.ending.get().cloned()
     }
 
     /// Everything that the hub has not acknowledged the end of.
@@ -277,9 +334,30 @@ impl Registry {
         }
     }
 
+    /// A session is recorded as running.
+    pub(crate) fn recorded(&self, id: SessionId) {
+        if let Some(entry) = self.open.get(&id) {
+            entry.recorded.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Asks every session to end that is not recorded as running; how many had not been asked.
+    pub(crate) fn end_unrecorded(&self, ending: &Ending) -> usize {
+        let entries = self.open.iter();
+        let unrecorded = entries.filter(|entry| !entry.recorded.load(Ordering::SeqCst));
+        unrecorded.filter(|entry| entry.end(ending)).count()
+    }
+
     /// Starts no session any more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives sessions whose browser is not up yet back to the hub.
+    pub(crate) fn hand_back(&self) {
+        for entry in &self.open {
+            entry.handed_back.send_replace(true);
+        }
     }
 
     /// The hub knows that the session has ended.

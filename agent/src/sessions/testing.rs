@@ -22,10 +22,14 @@ use tokio::{
 
 use super::{Lent, Order, Source, StorageState, Terms};
 use crate::{
+    HubTls,
     browser::LaunchOptions,
-    cdp::{Guard, Mux},
-    files::{Hub, Trays},
+    cdp::{Backlogs, Guard, Mux},
+    control::Dialer,
+    files::Trays,
     gateway::{Account, Way},
+    hub::Hub,
+    limits::Excess,
 };
 
 /// Launches fakes: one for each permit, and errors while `broken`.
@@ -34,6 +38,8 @@ pub(crate) struct Fakes {
     pub broken: std::sync::atomic::AtomicBool,
     /// Turns true to kill every browser.
     pub killed: watch::Sender<bool>,
+    /// What every browser takes too much of.
+    pub excess: watch::Sender<Option<Excess>>,
     /// Browsers that were launched and not closed.
     pub open: Arc<AtomicUsize>,
 }
@@ -49,6 +55,7 @@ impl Fakes {
             permits: Semaphore::new(permits),
             broken: false.into(),
             killed: watch::Sender::new(false),
+            excess: watch::Sender::new(None),
             open: Arc::default(),
         })
     }
@@ -72,10 +79,11 @@ impl Source for Fakes {
             let (to_chrome, commands) = pipe::pipe().expect("a pipe");
             let (answers, from_chrome) = pipe::pipe().expect("a pipe");
             tokio::spawn(answer(commands, answers));
-            let mux = Mux::start(from_chrome, to_chrome, guard());
-            let (killed, open) = (self.killed.subscribe(), self.open.clone());
+            let mux = Mux::start(from_chrome, to_chrome, guard(), Backlogs::default());
+            let (killed, excess) = (self.killed.subscribe(), self.excess.subscribe());
             let place = tempfile::tempdir().expect("a directory");
-            Ok(Box::new(Fake { mux, killed, open, place }) as Box<dyn Lent>)
+            let open = self.open.clone();
+            Ok(Box::new(Fake { mux, killed, excess, open, place }) as Box<dyn Lent>)
         }
         .boxed()
     }
@@ -104,6 +112,7 @@ async fn answer(mut commands: pipe::Receiver, mut answers: pipe::Sender) {
 struct Fake {
     mux: Arc<Mux>,
     killed: watch::Receiver<bool>,
+    excess: watch::Receiver<Option<Excess>>,
     open: Arc<AtomicUsize>,
     place: tempfile::TempDir,
 }
@@ -132,6 +141,21 @@ impl Lent for Fake {
         .boxed()
     }
 
+    fn exceeded(&self) -> BoxFuture<'static, Excess> {
+        let mut excess = self.excess.clone();
+        async move {
+            match excess.wait_for(Option::is_some).await.map(|excess| *excess) {
+                Ok(Some(excess)) => excess,
+                _ => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn cause_of_end(&self) -> Option<Excess> {
+        *self.excess.borrow()
+    }
+
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         async move {
             self.open.fetch_sub(1, Ordering::SeqCst);
@@ -140,9 +164,15 @@ impl Lent for Fake {
     }
 }
 
-/// A hub for files that is not there.
-pub(crate) fn no_files() -> Hub {
-    Hub::new("http://127.0.0.1:1", AgentId::generate(), "").expect("an address")
+/// The way to a hub in plain text.
+pub(crate) fn dialer(url: &str) -> Arc<Dialer> {
+    let address = url.parse().expect("a URL");
+    Arc::new(Dialer::new(vec![address], HubTls::default()).expect("an address"))
+}
+
+/// A hub that is not there.
+pub(crate) fn no_hub() -> Hub {
+    Hub::new(dialer("http://127.0.0.1:1"), AgentId::generate(), "")
 }
 
 /// An order for a new session that may run for a minute.
@@ -160,5 +190,5 @@ pub(crate) fn order() -> Order {
 
 /// Waits for something that must happen soon.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("it did not happen")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it did not happen")
 }

@@ -259,7 +259,8 @@ async fn pages_that_clients_open_meanwhile_are_theirs() {
 async fn a_browser_that_dies_ends_the_reading() {
     let place = Place::new();
     let browser = launch(&place, HEADLESS_SHELL).await;
-    let origins: Vec<_> = (0..200).map(|n| format!("https://{n}.example")).collect();
+    // Far more than it reads in the meantime.
+    let origins: Vec<_> = (0..20_000).map(|n| format!("https://{n}.example")).collect();
     let mux = browser.mux.clone();
     let reading = tokio::spawn(async move { capture(&mux, &origins).await });
     let begun = Instant::now();

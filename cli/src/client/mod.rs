@@ -4,6 +4,7 @@
 //! A command sends its requests and returns what it has [`Said`]; [`report`] alone prints it,
 //! as a table or as the API's own JSON, and turns what went wrong into an exit code.
 
+pub mod agents;
 pub mod error;
 mod http;
 pub mod key;

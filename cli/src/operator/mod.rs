@@ -1,7 +1,9 @@
 //! The operator's commands: they work on a server's own database and master key, whether it
 //! runs or not, and need nobody to be signed in.
 
+pub mod join_token;
 pub mod keys;
+pub mod region;
 mod workspace;
 
 use std::{
@@ -13,8 +15,10 @@ use std::{
 use ::control_plane::db::Db;
 use clap::{Args, Subcommand};
 use rustix::process::geteuid;
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{control_plane::Database, data_dir, usage};
+use crate::{client::when, control_plane::Database, data_dir, style::say, usage};
 
 /// Flags of `ventus operator`.
 #[derive(Debug, Args)]
@@ -44,6 +48,40 @@ pub struct Options {
     data_dir: data_dir::Options,
     #[command(flatten)]
     database: Database,
+}
+
+/// The same for commands that can print JSON.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct OptionsWithJson {
+    #[command(flatten)]
+    server: Options,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a command has to say, in both ways.
+struct Told {
+    people: String,
+    json: Value,
+}
+
+impl Told {
+    fn say(&self, json: bool) {
+        if json { say(&self.json.to_string()) } else { say(&self.people) }
+    }
+}
+
+/// A time of the store's, RFC 3339.
+fn time(us: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+/// The same for people.
+fn for_people(us: i64) -> String {
+    when(&time(us))
 }
 
 impl Options {

@@ -6,13 +6,9 @@ use ::control_plane::{
     workspaces::{Plan, WorkspaceRow, operator},
 };
 use clap::{Args, Subcommand};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::Options;
-use crate::{
-    client::{table, when},
-    style::say,
-};
+use super::{Options, for_people};
+use crate::{client::table, style::say};
 
 /// Flags of `ventus operator workspace`.
 #[derive(Debug, Args)]
@@ -52,6 +48,24 @@ enum Action {
         #[command(flatten)]
         options: Options,
     },
+    /// Make a workspace the operator's: keys of its administrators see and drain agents, and
+    /// no others do
+    SetOperator {
+        /// The workspace's slug
+        slug: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Say how many sessions a workspace may have at once
+    Limit {
+        /// The workspace's slug
+        slug: String,
+        /// A number, or plan for what its plan says
+        #[arg(value_parser = limit, value_name = "N|plan")]
+        sessions: Limit,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Make someone an owner of a workspace, whether they are in it yet or not
     AddOwner {
         /// The workspace's slug
@@ -61,6 +75,17 @@ enum Action {
         #[command(flatten)]
         options: Options,
     },
+}
+
+/// Sessions at once; `None`: as the plan says.
+#[derive(Clone, Copy, Debug)]
+struct Limit(Option<u32>);
+
+fn limit(text: &str) -> Result<Limit, &'static str> {
+    match text {
+        "plan" => Ok(Limit(None)),
+        number => number.parse().map(|n| Limit(Some(n))).map_err(|_| "not a number, nor plan"),
+    }
 }
 
 /// Runs one of them.
@@ -80,6 +105,8 @@ impl Action {
             | Self::Suspend { options, .. }
             | Self::Resume { options, .. }
             | Self::Plan { options, .. }
+            | Self::SetOperator { options, .. }
+            | Self::Limit { options, .. }
             | Self::AddOwner { options, .. } => options,
         }
     }
@@ -91,6 +118,17 @@ impl Action {
             Self::Suspend { slug, .. } => operator::suspend(db, slug).await?,
             Self::Resume { slug, .. } => operator::resume(db, slug).await?,
             Self::Plan { slug, plan, .. } => operator::set_plan(db, slug, *plan).await?,
+            Self::SetOperator { slug, .. } => {
+                operator::set_operator(db, slug).await?;
+                return Ok(format!("{slug} is the operator's workspace"));
+            }
+            Self::Limit { slug, sessions: Limit(limit), .. } => {
+                let row = operator::set_session_limit(db, slug, *limit).await?;
+                return Ok(match row.sessions_at_once() {
+                    Some(limit) => format!("{slug} may have {limit} sessions at once"),
+                    None => format!("{slug} may have as many sessions as there is room for"),
+                });
+            }
             Self::AddOwner { slug, email, .. } => {
                 operator::add_owner(db, slug, email).await?;
                 return Ok(format!("{email} is an owner of {slug}"));
@@ -107,16 +145,11 @@ fn list(rows: &[WorkspaceRow]) -> String {
             row.name.clone(),
             row.status().as_str().to_owned(),
             row.plan.to_string(),
-            created(row.created_us),
+            if row.is_operator { "yes" } else { "" }.to_owned(),
+            for_people(row.created_us),
         ]
     });
-    table(["SLUG", "NAME", "STATUS", "PLAN", "CREATED"], rows)
-}
-
-/// A time of the store's for people.
-fn created(us: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000).ok();
-    time.and_then(|time| time.format(&Rfc3339).ok()).map(|text| when(&text)).unwrap_or_default()
+    table(["SLUG", "NAME", "STATUS", "PLAN", "OPERATOR", "CREATED"], rows)
 }
 
 #[cfg(test)]
@@ -140,11 +173,16 @@ mod tests {
     async fn what_an_operator_does_is_told_in_a_line() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&format!("sqlite://{}/ventus.db", dir.path().display())).await.unwrap();
-        ::control_plane::workspaces::bootstrap(&db, &"a@x.test".parse().unwrap()).await.unwrap();
+        ::control_plane::workspaces::bootstrap(&db, &"a@x.test".parse().unwrap(), None)
+            .await
+            .unwrap();
         for (line, told) in [
             ("suspend default", "default is SUSPENDED, with the plan enterprise"),
             ("resume default", "default is ACTIVE, with the plan enterprise"),
             ("plan default pro", "default is ACTIVE, with the plan pro"),
+            ("set-operator default", "default is the operator's workspace"),
+            ("limit default plan", "default may have 100 sessions at once"),
+            ("limit default 7", "default may have 7 sessions at once"),
             ("add-owner default b@x.test", "b@x.test is an owner of default"),
         ] {
             assert_eq!(parse(line).unwrap().act(&db).await.unwrap(), told, "{line}");
@@ -153,16 +191,22 @@ mod tests {
         assert_eq!(error.to_string(), "no workspace has the slug \"nope\"");
         let listed = parse("list").unwrap().act(&db).await.unwrap();
         let lines: Vec<_> = listed.lines().collect();
-        assert_eq!(lines[0], "SLUG     NAME     STATUS  PLAN  CREATED");
-        assert!(lines[1].starts_with("default  Default  ACTIVE  pro   20"), "{listed}");
+        assert_eq!(lines[0], "SLUG     NAME     STATUS  PLAN  OPERATOR  CREATED");
+        assert!(lines[1].starts_with("default  Default  ACTIVE  pro   yes       20"), "{listed}");
         db.close().await;
     }
 
     #[test]
     fn plans_and_addresses_are_read_strictly() {
-        for bad in ["plan default gold", "add-owner default nobody", "suspend", "plan default"] {
+        for bad in [
+            "plan default gold",
+            "add-owner default nobody",
+            "suspend",
+            "plan default",
+            "limit default many",
+        ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
-        assert_eq!(created(1_763_812_800_123_456), "2025-11-22 12:00:00Z");
+        assert_eq!(for_people(1_763_812_800_123_456), "2025-11-22 12:00:00Z");
     }
 }

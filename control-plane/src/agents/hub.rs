@@ -1,68 +1,61 @@
-//! The service that agents attach to, and the streams that are open on this replica.
+//! The streams of agents that are open on this replica.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use proto::{
-    agent::{
-        FileRequest, FromAgent, FromHub, Hello, KeepFile, Kept, from_agent::Message, hub_server,
-        keep_file::Part,
-    },
-    id::{AgentId, CaptureId, InstanceId, SessionId},
+    agent::FromHub,
+    id::{AgentId, CaptureId, InstanceId, JoinTokenId, SessionId},
+    region::Region,
     session::EndReason,
+    trace,
 };
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
-use tracing::{error, info, warn};
+use tonic::Status;
+use tracing::info_span;
 
-use super::{
-    messages,
-    store::{self, Registration},
-    stream::Stream,
-    told::Told,
-};
+use super::{messages, roster::Roster, told::Told};
 use crate::{
-    app::App,
-    files::{
-        orders::Order,
-        transfer::{self, Chunks},
-    },
-    sessions::{self, SessionRow, inputs::Inputs},
+    files::orders::Order,
+    hints::{Hint, Hints},
+    sessions::{Reporter, SessionRow, inputs::Inputs},
 };
-
-/// How long an agent may take to say hello.
-const HELLO_LIMIT: Duration = Duration::from_secs(5);
-/// Messages that may wait to be sent. An agent that does not take them is as good as gone.
-const OUTGOING: usize = 4_096;
 
 /// The agents whose streams end on this replica. What is pushed here is only faster than the
 /// streams' own look at the database; it may be lost.
 #[derive(Clone, Default)]
 pub struct Hub {
+    hints: Hints,
     open: Arc<DashMap<AgentId, Open>>,
+    roster: Arc<Roster>,
 }
 
 /// An agent's open stream, to push to. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Open {
-    pub agent: AgentId,
-    pub instance: InstanceId,
+pub struct Open {
+    pub(super) agent: AgentId,
+    pub(super) instance: InstanceId,
+    pub(super) region: Region,
     /// Grows with every stream of the agent, over all replicas.
-    pub epoch: u64,
+    pub(super) epoch: u64,
+    /// What the agent joined with, unless it was the server's own token.
+    pub(super) token: Option<JoinTokenId>,
     /// Cancelled when the stream is to end.
-    pub cut: CancellationToken,
-    out: mpsc::Sender<Result<FromHub, Status>>,
-    told: Arc<Mutex<Told>>,
+    pub(super) cut: CancellationToken,
+    pub(super) out: mpsc::Sender<Result<FromHub, Status>>,
+    pub(super) told: Arc<Mutex<Told>>,
 }
 
 impl Open {
+    /// Who speaks on this stream.
+    pub fn reporter(&self) -> Reporter {
+        Reporter { agent: self.agent, epoch: Some(self.epoch) }
+    }
+
     /// Tells the agent to run a session.
     pub fn assign(&self, session: &SessionRow, inputs: &Inputs) {
         self.told().assigned(session);
@@ -90,7 +83,24 @@ impl Open {
         }
     }
 
-    pub fn told(&self) -> MutexGuard<'_, Told> {
+    /// Tells the agent of its drain, unless it knows. The deadline is in Unix microseconds by
+    /// the database's clock; `None`: it is not drained.
+    pub fn drain(&self, deadline_us: Option<i64>, now_us: i64) {
+        if self.told().drains(deadline_us) {
+            self.send(messages::drain(deadline_us.map(|deadline| deadline - now_us)));
+        }
+    }
+
+    /// Tells the agent who else is in its region, unless it knows.
+    pub(super) fn peers(&self, roster: &Roster) {
+        if let Some(peers) = roster.of(&self.region)
+            && self.told().meets(&peers)
+        {
+            self.send(messages::peers(&peers));
+        }
+    }
+
+    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -110,29 +120,78 @@ impl Open {
 }
 
 impl Hub {
+    /// One that tells other replicas, where the streams of other agents end.
+    pub fn new(hints: Hints) -> Self {
+        Self { hints, ..Self::default() }
+    }
+
     /// Tells an agent to run a session.
     pub fn assign(&self, agent: AgentId, session: &SessionRow, inputs: &Inputs) {
-        self.on(agent, |open| open.assign(session, inputs));
+        let span = info_span!(target: trace::TARGET, "session.assign", otel.kind = "producer",
+            ventus.session.id = %session.id, ventus.agent.id = %agent,
+            ventus.pushed = self.open.contains_key(&agent));
+        trace::continues(&span, &session.traceparent);
+        let _inside = span.enter();
+        self.on(agent, Hint::Tell(agent, session.id), |open| open.assign(session, inputs));
     }
 
     /// Tells an agent of a session's deadline and keep-alive.
     pub fn adjust(&self, agent: AgentId, session: &SessionRow) {
-        self.on(agent, |open| open.adjust(session));
+        self.on(agent, Hint::Tell(agent, session.id), |open| open.adjust(session));
     }
 
     /// Asks an agent for the storage state of a session's browser.
     pub fn capture(&self, agent: AgentId, capture: CaptureId, session: SessionId) {
-        self.on(agent, |open| open.capture(capture, session));
+        self.on(agent, Hint::Look(agent), |open| open.capture(capture, session));
     }
 
     /// Has an agent do something with an upload.
     pub fn file(&self, agent: AgentId, order: &Order) {
-        self.on(agent, |open| open.file(order));
+        self.on(agent, Hint::Look(agent), |open| open.file(order));
     }
 
     /// Tells an agent to end a session.
     pub fn release(&self, agent: AgentId, session: SessionId, reason: EndReason) {
-        self.on(agent, |open| open.send(messages::release(session, reason)));
+        let hint = Hint::Tell(agent, session);
+        self.on(agent, hint, |open| open.send(messages::release(session, reason)));
+    }
+
+    /// Tells an agent of its drain. Where its stream ends at another replica, that replica's
+    /// next look does.
+    pub fn drain(&self, agent: AgentId, deadline_us: Option<i64>, now_us: i64) {
+        if let Some(open) = self.open.get(&agent) {
+            open.drain(deadline_us, now_us);
+        }
+    }
+
+    /// How many streams end here.
+    pub fn streams(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether no stream ends here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Which agents of a region are to be asked for a slot first, as this replica knows them.
+    pub fn shortlist(&self, region: &Region, but: &[AgentId]) -> Vec<AgentId> {
+        self.roster.shortlist(region, but)
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Tells every agent of its region and of its drain, unless it knows.
+    pub(super) fn tell_all(&self, drains: &HashMap<AgentId, Option<i64>>, now_us: i64) {
+        for open in self.open.iter() {
+            open.peers(&self.roster);
+            // One that is not there has no lease: its stream ends by itself.
+            if let Some(deadline_us) = drains.get(&open.agent) {
+                open.drain(*deadline_us, now_us);
+            }
+        }
     }
 
     /// Tells every agent which keys sign connect tokens now.
@@ -142,19 +201,26 @@ impl Hub {
         }
     }
 
-    fn on(&self, agent: AgentId, push: impl FnOnce(&Open)) {
-        if let Some(open) = self.open.get(&agent) {
-            push(&open);
+    /// Pushes to an agent's stream, or hints at it where that ends at another replica.
+    fn on(&self, agent: AgentId, hint: Hint, push: impl FnOnce(&Open)) {
+        match self.open.get(&agent) {
+            Some(open) => push(&open),
+            None => self.hints.tell(hint),
         }
     }
 
+    /// An agent's stream, if it ends here.
+    pub fn stream_of(&self, agent: AgentId) -> Option<Open> {
+        self.open.get(&agent).map(|open| open.clone())
+    }
+
     /// Whether this very run of an agent has its stream here.
-    fn has(&self, agent: AgentId, instance: InstanceId) -> bool {
+    pub(super) fn has(&self, agent: AgentId, instance: InstanceId) -> bool {
         self.open.get(&agent).is_some_and(|open| open.instance == instance)
     }
 
     /// From now on pushes go to this stream; an older one of the same agent ends.
-    fn add(&self, stream: &Open) {
+    pub(super) fn add(&self, stream: &Open) {
         match self.open.entry(stream.agent) {
             Entry::Occupied(newer) if newer.get().epoch > stream.epoch => stream.cut.cancel(),
             Entry::Occupied(mut older) => {
@@ -170,137 +236,4 @@ impl Hub {
     pub(super) fn remove(&self, stream: &Open) {
         self.open.remove_if(&stream.agent, |_, open| open.epoch == stream.epoch);
     }
-}
-
-/// The agent protocol's service.
-pub struct Service {
-    app: App,
-    stop: CancellationToken,
-}
-
-impl Service {
-    /// Streams end with `stop`.
-    pub fn new(app: App, stop: CancellationToken) -> Self {
-        Self { app, stop }
-    }
-
-    async fn welcome(&self, hello: &Hello) -> Result<(Open, Outgoing), Status> {
-        self.check_token(&hello.join_token)?;
-        let agent = messages::registration(hello)?;
-        let epoch = self.register(&agent).await?;
-        info!(agent = %agent.id, region = %agent.region, epoch, capacity = agent.capacity, "agent attached");
-        let (out, outgoing) = mpsc::channel(OUTGOING);
-        let cut = self.stop.child_token();
-        let told = Arc::default();
-        let open = Open { agent: agent.id, instance: agent.instance, epoch, cut, out, told };
-        // Before it takes pushes: the welcome comes first.
-        open.send(messages::welcome(epoch, &self.app.signer.jwks()));
-        open.send(messages::lease(0));
-        self.app.hub.add(&open);
-        self.app.queue.wake(&agent.region);
-        Ok((open, ReceiverStream::new(outgoing)))
-    }
-
-    fn check_token(&self, given: &str) -> Result<(), Status> {
-        if same(given, &self.app.config.join_token) {
-            Ok(())
-        } else {
-            Err(Status::unauthenticated("the join token is wrong"))
-        }
-    }
-
-    /// The agent that asks for a file or brings one.
-    fn agent(&self, id: &str, join_token: &str) -> Result<AgentId, Status> {
-        self.check_token(join_token)?;
-        id.parse().map_err(|_| Status::failed_precondition("the agent's id is not valid"))
-    }
-
-    /// Gives the agent a lease, unless another run of it has one and its stream here.
-    async fn register(&self, agent: &Registration) -> Result<u64, Status> {
-        let registered = async {
-            let mut tx = self.app.db.begin().await?;
-            let now = tx.now_us().await?;
-            let mut lost = sessions::Lost::default();
-            if let Some(former) = store::lock(&mut tx, agent.id).await? {
-                let lives = former.lease_expires_us > now;
-                let other = former.instance != agent.instance;
-                if lives && other && self.app.hub.has(agent.id, former.instance) {
-                    return Ok(None);
-                }
-                if !lives {
-                    // What it ran is over, whoever comes to say so first.
-                    lost = sessions::lost_in(&mut tx, agent.id).await?;
-                }
-            }
-            let epoch = store::register(&mut tx, agent).await?;
-            tx.commit().await?;
-            lost.announce(&self.app);
-            Ok::<_, sqlx::Error>(Some(epoch))
-        };
-        match registered.await {
-            Ok(Some(epoch)) => Ok(epoch),
-            Ok(None) => Err(Status::already_exists("another process attached with this agent id")),
-            Err(error) => {
-                error!(?error, agent = %agent.id, "could not register the agent");
-                Err(Status::unavailable("the database failed"))
-            }
-        }
-    }
-}
-
-type Outgoing = ReceiverStream<Result<FromHub, Status>>;
-
-#[tonic::async_trait]
-impl hub_server::Hub for Service {
-    type AttachStream = Outgoing;
-    type FetchStream = Chunks;
-
-    async fn attach(
-        &self,
-        request: Request<Streaming<FromAgent>>,
-    ) -> Result<Response<Outgoing>, Status> {
-        if self.stop.is_cancelled() {
-            return Err(Status::unavailable("this hub is stopping"));
-        }
-        let mut inbound = request.into_inner();
-        let first = timeout(HELLO_LIMIT, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
-        let Some(FromAgent { message: Some(Message::Hello(hello)) }) = first else {
-            return Err(Status::failed_precondition("the first message must be a hello"));
-        };
-        let (open, outgoing) = self.welcome(&hello).await.inspect_err(|status| {
-            warn!(code = ?status.code(), reason = status.message(), "refused an agent");
-        })?;
-        let stream = Stream::new(self.app.clone(), open);
-        self.app.tasks.spawn(stream.run(inbound, hello.sessions));
-        Ok(Response::new(outgoing))
-    }
-
-    async fn fetch(&self, request: Request<FileRequest>) -> Result<Response<Chunks>, Status> {
-        let request = request.into_inner();
-        let agent = self.agent(&request.agent_id, &request.join_token)?;
-        let chunks = transfer::fetch(&self.app, agent, &request.session_id, &request.name).await?;
-        Ok(Response::new(chunks))
-    }
-
-    async fn keep(&self, request: Request<Streaming<KeepFile>>) -> Result<Response<Kept>, Status> {
-        let mut inbound = request.into_inner();
-        let first = timeout(HELLO_LIMIT, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no header came"))??;
-        let Some(KeepFile { part: Some(Part::Header(header)) }) = first else {
-            return Err(Status::failed_precondition("the first message must be a header"));
-        };
-        let agent = self.agent(&header.agent_id, &header.join_token)?;
-        // In a task of its own: if the stream breaks, nothing is left half written.
-        let app = self.app.clone();
-        let keeping = async move { transfer::keep(&app, agent, header, inbound).await };
-        let kept = self.app.tasks.spawn(keeping).await;
-        kept.map_err(|_| Status::internal("the hub failed to keep the file"))?.map(Response::new)
-    }
-}
-
-/// Compares without telling by its duration where two texts differ.
-fn same(given: &str, expected: &str) -> bool {
-    let [given, expected] = [given, expected].map(Sha256::digest);
-    given.as_slice().ct_eq(expected.as_slice()).into()
 }

@@ -1,6 +1,6 @@
 //! Closes the gap between what the database says should be and what an agent says is.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use proto::{
     agent::{Ended, SessionReport, session_report::State},
@@ -25,17 +25,26 @@ pub(super) async fn hello(
     stream: &Open,
     reports: Vec<SessionReport>,
 ) -> sqlx::Result<()> {
-    let mut known = HashSet::new();
+    let held = held(app, stream.agent).await?;
+    let is_running = |session: &&SessionRow| session.status == SessionStatus::Running;
+    let running_here: HashSet<_> =
+        held.iter().filter(is_running).map(|session| session.id).collect();
+    let (mut known, mut recorded) = (HashSet::new(), Vec::new());
     for report in reports {
         let Ok(id) = report.session_id.parse() else { continue };
         known.insert(id);
         match report.state {
+            // All is well, as with most of them: a region that reconnects costs no more.
+            Some(State::Running(_)) if running_here.contains(&id) => recorded.push(id),
             Some(State::Ended(report)) => ended(app, stream, id, &report).await?,
             Some(State::Running(_)) => running(app, stream, id).await?,
-            Some(State::Launching(_)) | None => unless_wanted(app, stream, id).await?,
+            Some(State::Launching(_)) | None => drop(unless_wanted(app, stream, id).await?),
         }
     }
-    for session in held(app, stream.agent).await? {
+    if !recorded.is_empty() {
+        stream.send(messages::recorded(recorded));
+    }
+    for session in held {
         if known.contains(&session.id) {
             continue;
         }
@@ -48,7 +57,7 @@ pub(super) async fn hello(
             _ => {
                 warn!(session = %session.id, agent = %stream.agent, "the agent has forgotten a session");
                 let detail = "the agent was restarted";
-                sessions::ended(app, stream.agent, session.id, EndReason::AgentLost, detail)
+                sessions::ended(app, stream.reporter(), session.id, EndReason::AgentLost, detail)
                     .await?;
             }
         }
@@ -56,18 +65,46 @@ pub(super) async fn hello(
     Ok(())
 }
 
-/// Repeats what the database wants of an agent and what may not have reached it.
+/// How often the database is asked what is to be done: the longest that a lost push delays.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Repeats, to all agents whose streams end here, what they have yet to do and may not know of.
+/// One look for all of them: what they do already is not read.
+pub async fn look_for_all(app: &App) -> sqlx::Result<()> {
+    if app.hub.is_idle() {
+        return Ok(());
+    }
+    let mut tx = app.db.read().await?;
+    let sessions = sessions::store::pending(&mut tx).await?;
+    let asked = captures::asked(&mut tx).await?;
+    let orders = orders::asked(&mut tx).await?;
+    drop(tx);
+    for session in &sessions {
+        let Some(stream) = session.agent_id.and_then(|agent| app.hub.stream_of(agent)) else {
+            continue;
+        };
+        if let Err(error) = tell(app, &stream, session).await {
+            error!(?error, session = %session.id, "could not tell an agent what to do");
+        }
+    }
+    for (agent, capture, session) in &asked {
+        if let Some(stream) = app.hub.stream_of(*agent) {
+            stream.capture(*capture, *session);
+        }
+    }
+    for (agent, order) in &orders {
+        if let Some(stream) = app.hub.stream_of(*agent) {
+            stream.file(order);
+        }
+    }
+    Ok(())
+}
+
+/// Repeats all that the database wants of an agent and that may not have reached it.
 pub(super) async fn repeat(app: &App, stream: &Open) -> sqlx::Result<()> {
     let held = held(app, stream.agent).await?;
     for session in &held {
-        match session.status {
-            SessionStatus::Queued | SessionStatus::Provisioning => {
-                assign(app, stream, session).await?;
-                stream.adjust(session);
-            }
-            SessionStatus::Running => stream.adjust(session),
-            _ => stream.send(messages::release(session.id, end_of(session))),
-        }
+        tell(app, stream, session).await?;
     }
     let asked = captures::asked_of(&mut app.db.read().await?, stream.agent).await?;
     for (capture, session) in &asked {
@@ -79,6 +116,32 @@ pub(super) async fn repeat(app: &App, stream: &Open) -> sqlx::Result<()> {
     }
     stream.told().keep(&held, &asked, &orders);
     Ok(())
+}
+
+/// Tells the agent what should become of a session that holds a slot on it.
+async fn tell(app: &App, stream: &Open, session: &SessionRow) -> sqlx::Result<()> {
+    match session.status {
+        SessionStatus::Queued | SessionStatus::Provisioning => {
+            assign(app, stream, session).await?;
+            stream.adjust(session);
+        }
+        SessionStatus::Running => stream.adjust(session),
+        _ => stream.send(messages::release(session.id, end_of(session))),
+    }
+    Ok(())
+}
+
+/// Another replica has changed what the database wants of an agent: of this session, or of
+/// anything.
+pub async fn look(app: &App, stream: &Open, session: Option<SessionId>) -> sqlx::Result<()> {
+    let Some(id) = session else { return repeat(app, stream).await };
+    let session = sessions::store::get(&mut app.db.read().await?, id).await?;
+    match session {
+        Some(session) if session.agent_id == Some(stream.agent) && session.slot_held => {
+            tell(app, stream, &session).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells the agent to run a session, with all that its launch needs.
@@ -99,7 +162,7 @@ async fn assign(app: &App, stream: &Open, session: &SessionRow) -> sqlx::Result<
             error!(session = %session.id, ?error, "no launch inputs");
             let detail = "what it was to begin with cannot be decrypted";
             let reason = EndReason::LaunchFailed;
-            sessions::ended(app, stream.agent, session.id, reason, detail).await?;
+            sessions::ended(app, stream.reporter(), session.id, reason, detail).await?;
         }
     }
     Ok(())
@@ -107,8 +170,26 @@ async fn assign(app: &App, stream: &Open, session: &SessionRow) -> sqlx::Result<
 
 /// A browser is up. If no one wants it any more it is to go.
 pub(super) async fn running(app: &App, stream: &Open, id: SessionId) -> sqlx::Result<()> {
-    sessions::started(app, stream.agent, id).await?;
-    unless_wanted(app, stream, id).await
+    let is_new = sessions::started(app, stream.reporter(), id).await?;
+    if is_new || unless_wanted(app, stream, id).await? == Some(SessionStatus::Running) {
+        stream.send(messages::recorded([id]));
+    }
+    Ok(())
+}
+
+/// A browser is about to go. Answered with how the session has ended once that is recorded.
+pub(super) async fn ending(
+    app: &App,
+    stream: &Open,
+    id: SessionId,
+    report: &Ended,
+) -> sqlx::Result<()> {
+    let reason = reason_of(id, report);
+    let ended = sessions::ending(app, stream.reporter(), id, reason, &report.detail).await?;
+    if let Some(recorded) = ended {
+        stream.send(messages::release(id, recorded));
+    }
+    Ok(())
 }
 
 /// A browser is gone. Acknowledged once that is recorded.
@@ -118,24 +199,35 @@ pub(super) async fn ended(
     id: SessionId,
     report: &Ended,
 ) -> sqlx::Result<()> {
-    let reason = report.reason.parse().unwrap_or_else(|_| {
-        warn!(session = %id, "the agent gave an unknown reason");
-        EndReason::AgentLost
-    });
-    sessions::ended(app, stream.agent, id, reason, &report.detail).await?;
+    let reason = reason_of(id, report);
+    sessions::ended(app, stream.reporter(), id, reason, &report.detail).await?;
     stream.send(messages::acknowledge(id));
     Ok(())
 }
 
-/// Releases a session that the agent runs but should not.
-async fn unless_wanted(app: &App, stream: &Open, id: SessionId) -> sqlx::Result<()> {
+fn reason_of(id: SessionId, report: &Ended) -> EndReason {
+    report.reason.parse().unwrap_or_else(|_| {
+        warn!(session = %id, "the agent gave an unknown reason");
+        EndReason::AgentLost
+    })
+}
+
+/// Releases a session that the agent runs but should not. What it is, if the agent should.
+async fn unless_wanted(
+    app: &App,
+    stream: &Open,
+    id: SessionId,
+) -> sqlx::Result<Option<SessionStatus>> {
     let session = sessions::store::get(&mut app.db.read().await?, id).await?;
-    match session {
-        Some(session) if session.agent_id == Some(stream.agent) && !session.status.is_final() => (),
-        Some(session) => stream.send(messages::release(id, end_of(&session))),
-        None => stream.send(messages::release(id, EndReason::AgentLost)),
+    if let Some(session) = &session
+        && session.agent_id == Some(stream.agent)
+        && !session.status.is_final()
+    {
+        return Ok(Some(session.status));
     }
-    Ok(())
+    let reason = session.as_ref().map_or(EndReason::AgentLost, end_of);
+    stream.send(messages::release(id, reason));
+    Ok(None)
 }
 
 fn end_of(session: &SessionRow) -> EndReason {

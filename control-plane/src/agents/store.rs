@@ -1,14 +1,14 @@
 //! All SQL on `agents`.
 
 use proto::{
-    id::{AgentId, InstanceId},
+    id::{AgentId, InstanceId, JoinTokenId},
     region::Region,
 };
 
-use super::{LEASE, isolation::Layer};
+use super::{HEARTBEAT, LEASE, isolation::Layer};
 use crate::{
-    db::{Link, Tx, from_row, on, parse, unsigned},
-    scheduling::Candidate,
+    db::{Tx, from_row, on, parse, parse_opt, unsigned},
+    retention::{Old, old},
 };
 
 /// What an agent says of itself.
@@ -26,6 +26,10 @@ pub struct Registration {
     pub warm: u32,
     /// Where clients reach it.
     pub data_plane_url: String,
+    /// Where other agents reach it; empty: there as well.
+    pub peer_url: String,
+    /// By what they know what it forwards: an Ed25519 public key, or nothing.
+    pub forwarding_key: Vec<u8>,
     /// What it launches.
     pub browser_version: String,
     /// What confines its browsers.
@@ -33,39 +37,70 @@ pub struct Registration {
 }
 
 /// An agent as it was before it registered again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Former {
+    /// Where it is, for good.
+    pub region: Region,
     /// The run that registered last.
     pub instance: InstanceId,
     /// Until when that was sure to live, Unix microseconds.
     pub lease_expires_us: i64,
+    /// Sessions that hold a slot on it.
+    pub in_use: u32,
+    /// Whether a replica has its stream, or had it and died.
+    is_connected: bool,
+}
+
+impl Former {
+    /// Whether it has asked for its lease since it should have done so last, on a stream that
+    /// no replica knows to be broken.
+    pub fn was_just_heard(&self, now_us: i64) -> bool {
+        let late = HEARTBEAT + HEARTBEAT / 2;
+        let late_us = i64::try_from(late.as_micros()).unwrap_or(i64::MAX);
+        self.is_connected && self.lease_expires_us - lease_us() + late_us > now_us
+    }
 }
 
 from_row!(Former, |row| Self {
+    region: parse(row.try_get("region")?)?,
     instance: parse(row.try_get("instance")?)?,
     lease_expires_us: row.try_get("lease_expires_us")?,
+    in_use: unsigned(row.try_get("in_use")?)?,
+    is_connected: row.try_get::<i64, _>("connected_us")? > 0,
 });
 
 // Changes nothing: on both databases it holds the row and reads it, in one text.
 const LOCK: &str = "UPDATE agents SET draining = draining WHERE id = $1 \
-     RETURNING instance, lease_expires_us";
+     RETURNING region, instance, lease_expires_us, in_use, connected_us";
 
 /// Holds an agent's row until the transaction ends. `None`: it has never been here.
 pub async fn lock(tx: &mut Tx, id: AgentId) -> sqlx::Result<Option<Former>> {
     on!(tx, |db| sqlx::query_as(LOCK).bind(id.to_string()).fetch_optional(db).await)
 }
 
+// That its process was told to stop does not outlive the process.
 const REGISTER: &str = "INSERT INTO agents (id, region, instance, epoch, capacity, warm, \
-     data_plane_url, browser_version, lease_expires_us, connected_us, isolation) \
-     VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10) \
+     data_plane_url, browser_version, lease_expires_us, connected_us, isolation, peer_url, \
+     forwarding_key, join_token) \
+     VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
      ON CONFLICT (id) DO UPDATE SET region = excluded.region, instance = excluded.instance, \
      epoch = agents.epoch + 1, capacity = excluded.capacity, warm = excluded.warm, \
      data_plane_url = excluded.data_plane_url, browser_version = excluded.browser_version, \
      lease_expires_us = excluded.lease_expires_us, connected_us = excluded.connected_us, \
-     isolation = excluded.isolation RETURNING epoch";
+     isolation = excluded.isolation, peer_url = excluded.peer_url, \
+     forwarding_key = excluded.forwarding_key, join_token = excluded.join_token, \
+     gone_us = NULL, leaving_us = CASE WHEN agents.instance = excluded.instance THEN agents.leaving_us END, \
+     draining = CASE WHEN agents.draining_us IS NOT NULL THEN 1 \
+     WHEN agents.leaving_us IS NOT NULL AND agents.instance = excluded.instance THEN 1 ELSE 0 END \
+     WHERE agents.region = excluded.region OR excluded.join_token IS NULL RETURNING epoch";
 
-/// Records an agent with a stream and a fresh lease; returns the stream's epoch.
-pub async fn register(tx: &mut Tx, agent: &Registration) -> sqlx::Result<u64> {
+/// Records an agent with a stream and a fresh lease; returns the stream's epoch. `None`: it
+/// belongs to another region, and no region's token can move it.
+pub async fn register(
+    tx: &mut Tx,
+    agent: &Registration,
+    token: Option<JoinTokenId>,
+) -> sqlx::Result<Option<u64>> {
     let now = tx.now_us().await?;
     let isolation = serde_json::to_string(&agent.isolation)
         .map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -81,14 +116,26 @@ pub async fn register(tx: &mut Tx, agent: &Registration) -> sqlx::Result<u64> {
             .bind(now + lease_us())
             .bind(now)
             .bind(&isolation)
-            .fetch_one(db)
+            .bind(&agent.peer_url)
+            .bind(&agent.forwarding_key)
+            .bind(token.map(|id| id.to_string()))
+            .fetch_optional(db)
             .await
     })?;
-    unsigned(epoch)
+    epoch.map(unsigned).transpose()
+}
+
+const REGION: &str = "SELECT region FROM agents WHERE id = $1";
+
+/// The region of an agent that was here at some time.
+pub async fn region_of(tx: &mut Tx, id: AgentId) -> sqlx::Result<Option<Region>> {
+    let region: Option<String> =
+        on!(tx, |db| sqlx::query_scalar(REGION).bind(id.to_string()).fetch_optional(db).await)?;
+    parse_opt(region.as_deref())
 }
 
 const ISOLATIONS: &str = "SELECT DISTINCT region, isolation FROM agents \
-     WHERE lease_expires_us > $1 ORDER BY region, isolation";
+     WHERE gone_us IS NULL AND lease_expires_us > $1 ORDER BY region, isolation";
 
 /// What confines browsers in each region: what its living agents have, alike ones once.
 pub async fn isolations(tx: &mut Tx) -> sqlx::Result<Vec<(Region, Vec<Layer>)>> {
@@ -103,10 +150,13 @@ pub async fn isolations(tx: &mut Tx) -> sqlx::Result<Vec<(Region, Vec<Layer>)>> 
 }
 
 const RENEW: &str = "UPDATE agents SET lease_expires_us = $3, warm = $4 \
-     WHERE id = $1 AND epoch = $2 AND lease_expires_us > $5 RETURNING id";
+     WHERE id = $1 AND epoch = $2 AND NOT EXISTS \
+     (SELECT 1 FROM join_tokens WHERE join_tokens.id = agents.join_token \
+     AND (revoked_us IS NOT NULL OR expires_us <= $5)) RETURNING id";
 
-/// Extends a lease to [`LEASE`] from now. False means that it is lost: it has lapsed, or the
-/// agent has a newer stream.
+/// Extends a lease to [`LEASE`] from now, also one that has lapsed if nobody has judged it. False
+/// means that it is lost: the agent was declared lost, it has a newer stream, or the token that
+/// it joined with is no longer good.
 pub async fn renew(tx: &mut Tx, id: AgentId, epoch: u64, warm: u32) -> sqlx::Result<bool> {
     let now = tx.now_us().await?;
     let renewed: Option<String> = on!(tx, |db| {
@@ -133,9 +183,19 @@ pub async fn disconnected(tx: &mut Tx, id: AgentId, epoch: u64) -> sqlx::Result<
     })
 }
 
+const DISCONNECT_ALL_OF: &str =
+    "UPDATE agents SET connected_us = 0, warm = 0 WHERE join_token = $1";
+
+/// The agents that joined with a token get no new sessions.
+pub async fn disconnect_all_of(tx: &mut Tx, token: JoinTokenId) -> sqlx::Result<()> {
+    on!(tx, |db| {
+        let query = sqlx::query(DISCONNECT_ALL_OF).bind(token.to_string());
+        query.execute(db).await.map(drop)
+    })
+}
+
 const LEFT: &str = "UPDATE agents SET connected_us = 0, warm = 0, lease_expires_us = $3 \
-     WHERE id = $1 AND epoch = $2 \
-     AND NOT EXISTS (SELECT 1 FROM sessions WHERE agent_id = $1 AND slot_held = 1) RETURNING id";
+     WHERE id = $1 AND epoch = $2 AND in_use = 0 RETURNING id";
 
 /// The agent closed its stream: with no session left it has taken its leave, and its lease
 /// ends now. False: it still has sessions, or a newer stream.
@@ -148,21 +208,24 @@ pub async fn left(tx: &mut Tx, id: AgentId, epoch: u64) -> sqlx::Result<bool> {
     Ok(left.is_some())
 }
 
-const LAPSED: &str = "SELECT id FROM agents WHERE lease_expires_us <= $1 AND EXISTS \
-     (SELECT 1 FROM sessions WHERE agent_id = agents.id AND slot_held = 1)";
+const LAPSED: &str = "SELECT id FROM agents WHERE gone_us IS NULL AND lease_expires_us <= $1 \
+     ORDER BY random() LIMIT 1";
 
-/// Agents whose lease has lapsed while they held sessions.
-pub async fn lapsed(tx: &mut Tx) -> sqlx::Result<Vec<AgentId>> {
+/// One of the agents whose lease has lapsed and that are not [`bury`]ed yet. Any of them:
+/// replicas that look together most often find different ones.
+pub async fn lapsed(tx: &mut Tx) -> sqlx::Result<Option<AgentId>> {
     let now = tx.now_us().await?;
-    let ids: Vec<String> = on!(tx, |db| sqlx::query_scalar(LAPSED).bind(now).fetch_all(db).await)?;
-    ids.iter().map(|id| parse(id)).collect()
+    let lapsed: Option<String> =
+        on!(tx, |db| sqlx::query_scalar(LAPSED).bind(now).fetch_optional(db).await)?;
+    parse_opt(lapsed.as_deref())
 }
 
-const LOCK_LAPSED: &str = "UPDATE agents SET connected_us = 0, warm = 0 \
+const LOCK_LAPSED: &str = "UPDATE agents SET connected_us = 0, warm = 0, epoch = epoch + 1 \
      WHERE id = $1 AND lease_expires_us <= $2 RETURNING id";
 
-/// Holds a lapsed agent's row until the transaction ends, so that it cannot come back
-/// meanwhile. False: it has come back already.
+/// Holds an agent's row until the transaction ends, so that it cannot come back meanwhile, and
+/// lets nothing count any more that it says before its next hello. False: its lease has not
+/// lapsed, or it is back.
 pub async fn lock_lapsed(tx: &mut Tx, id: AgentId) -> sqlx::Result<bool> {
     let now = tx.now_us().await?;
     let locked: Option<String> = on!(tx, |db| {
@@ -171,75 +234,31 @@ pub async fn lock_lapsed(tx: &mut Tx, id: AgentId) -> sqlx::Result<bool> {
     Ok(locked.is_some())
 }
 
-from_row!(Candidate, |row| Self {
-    id: parse(row.try_get("id")?)?,
-    capacity: unsigned(row.try_get("capacity")?)?,
-    in_use: unsigned(row.try_get("in_use")?)?,
-    warm: unsigned(row.try_get("warm")?)?,
-});
+const BURY: &str = "UPDATE agents SET gone_us = $2 \
+     WHERE id = $1 AND gone_us IS NULL AND in_use = 0 RETURNING id";
 
-macro_rules! open {
-    () => {
-        "region = $1 AND lease_expires_us > $2 AND connected_us > 0 AND draining = 0"
-    };
-}
-macro_rules! in_use {
-    () => {
-        "(SELECT COUNT(*) FROM sessions WHERE agent_id = agents.id AND slot_held = 1)"
-    };
-}
-const ROOM_SQLITE: &str = concat!(
-    "SELECT id, capacity, warm, ",
-    in_use!(),
-    " AS in_use FROM agents WHERE ",
-    open!(),
-    " AND capacity > ",
-    in_use!(),
-);
-// A few agents are enough to choose from, and leave others to those who choose meanwhile.
-// The lock is the weak one: it does not hold up inserts that refer to the agent.
-const LOCK_SOME: &str = concat!(
-    "SELECT id FROM agents WHERE ",
-    open!(),
-    " AND capacity > ",
-    in_use!(),
-    " ORDER BY warm > 0 DESC, random() LIMIT 8 FOR NO KEY UPDATE SKIP LOCKED",
-);
-const LOCK_ALL: &str =
-    concat!("SELECT id FROM agents WHERE ", open!(), " ORDER BY id FOR NO KEY UPDATE");
-const ROOM_POSTGRES: &str = concat!(
-    "SELECT id, capacity, warm, ",
-    in_use!(),
-    " AS in_use FROM agents WHERE id = ANY($1)",
-    " AND capacity > ",
-    in_use!(),
-);
-
-/// Agents of a region with room for another session, held against others until the
-/// transaction ends. Empty only when there is no room.
-pub async fn lock_with_room(tx: &mut Tx, region: &Region) -> sqlx::Result<Vec<Candidate>> {
+/// Nothing of a lapsed agent is left to be ended: nobody looks at it any more, until it comes
+/// back. False: there is something, or that was known. Its row must be held.
+pub async fn bury(tx: &mut Tx, id: AgentId) -> sqlx::Result<bool> {
     let now = tx.now_us().await?;
-    let db = match tx.link() {
-        Link::Sqlite(db) => {
-            let room = sqlx::query_as(ROOM_SQLITE).bind(region.as_str()).bind(now);
-            return room.fetch_all(db).await; // the only writer holds everything anyway
-        }
-        Link::Postgres(db) => db,
-    };
-    // If others hold all that have room, wait for them to be done.
-    for lock in [LOCK_SOME, LOCK_ALL] {
-        let lock = sqlx::query_scalar(lock).bind(region.as_str()).bind(now);
-        let locked: Vec<String> = lock.fetch_all(&mut *db).await?;
-        // Counted by a statement of its own: one that also waits for the lock would count
-        // as of before it had it.
-        let room: Vec<Candidate> =
-            sqlx::query_as(ROOM_POSTGRES).bind(locked).fetch_all(&mut *db).await?;
-        if !room.is_empty() {
-            return Ok(room);
-        }
-    }
-    Ok(Vec::new())
+    let buried: Option<String> = on!(tx, |db| {
+        sqlx::query_scalar(BURY).bind(id.to_string()).bind(now).fetch_optional(db).await
+    })?;
+    Ok(buried.is_some())
 }
+
+/// How long the row of an agent that is gone is kept, in microseconds: 30 days. Until then a
+/// drain of it lasts.
+const GONE_KEPT_US: i64 = 30 * 24 * 3_600 * 1_000_000;
+/// Agents that have long been gone, and of whose sessions none is left.
+pub const OLD: Old = Old {
+    texts: old!(
+        "agents",
+        "gone_us < $1 AND lease_expires_us < $1 \
+         AND NOT EXISTS (SELECT 1 FROM sessions WHERE agent_id = agents.id)"
+    ),
+    kept_us: GONE_KEPT_US,
+};
 
 fn lease_us() -> i64 {
     i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX)
@@ -251,11 +270,16 @@ fn signed(epoch: u64) -> i64 {
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] =
-    &[LOCK, REGISTER, ISOLATIONS, RENEW, DISCONNECTED, LEFT, LAPSED, LOCK_LAPSED];
-/// SQLite's half of the pairs.
-#[cfg(test)]
-pub(crate) const SQLITE_ONLY: &[&str] = &[ROOM_SQLITE];
-/// PostgreSQL's half of the pairs.
-#[cfg(test)]
-pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_SOME, LOCK_ALL, ROOM_POSTGRES];
+pub(crate) const COMMON: &[&str] = &[
+    LOCK,
+    REGISTER,
+    REGION,
+    ISOLATIONS,
+    RENEW,
+    DISCONNECTED,
+    DISCONNECT_ALL_OF,
+    LEFT,
+    LAPSED,
+    LOCK_LAPSED,
+    BURY,
+];

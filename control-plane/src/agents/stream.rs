@@ -22,11 +22,12 @@ use tokio::{
 use tonic::{Status, Streaming};
 use tracing::{error, info, warn};
 
-use super::{hub::Open, messages, reconcile, store};
-use crate::{app::App, files, sessions};
+use super::{drain, hub::Open, in_time, messages, reconcile, store};
+use crate::{app::App, files, join_tokens, periodic::part_of, sessions};
 
-/// How often the database is asked what should be: the longest that a lost push delays.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often everything is read that the agent should know. What it has yet to do is looked for
+/// more often, by `reconcile`: this is for the rest, such as a keep-alive that was missed for long.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 const LANES: usize = 8;
 /// Reports that may wait in a lane before the stream is no longer read.
 const LANE: usize = 1_024;
@@ -48,6 +49,7 @@ enum End {
 /// What an agent reports of its sessions.
 enum Report {
     Running(SessionId),
+    Ending(SessionId, Ended),
     Ended(SessionId, Ended),
     Usage(Vec<SessionUsage>),
     Captured(Captured),
@@ -67,7 +69,8 @@ impl Stream {
             Ok(()) => self.serve(&mut inbound).await,
             Err(error) => {
                 error!(?error, agent = %open.agent, "could not reconcile; the agent shall try again");
-                open.refuse(Status::unavailable("the database failed"));
+                app.watch.failed();
+                open.refuse(messages::away());
                 End::Broke
             }
         };
@@ -79,7 +82,8 @@ impl Stream {
 
     async fn serve(&self, inbound: &mut Streaming<FromAgent>) -> End {
         let lanes = self.lanes();
-        let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        // Agents that came together do not look together.
+        let mut look = interval_at(Instant::now() + part_of(LOOK_EVERY), LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let message = tokio::select! {
@@ -89,7 +93,8 @@ impl Stream {
                     return End::Broke;
                 }
                 _ = look.tick() => {
-                    self.look().await;
+                    // A slow database must not keep heartbeats waiting.
+                    self.app.tasks.spawn(look_for(self.app.clone(), self.open.clone()));
                     continue;
                 }
                 message = inbound.message() => message,
@@ -121,6 +126,11 @@ impl Stream {
                     lanes.add(id, Report::Running(id)).await;
                 }
             }
+            Message::Ending(ending) => {
+                if let Ok(id) = ending.session_id.parse() {
+                    lanes.add(id, Report::Ending(id, ending)).await;
+                }
+            }
             Message::Ended(ended) => {
                 if let Ok(id) = ended.session_id.parse() {
                     lanes.add(id, Report::Ended(id, ended)).await;
@@ -142,6 +152,14 @@ impl Stream {
                     lanes.add(id, Report::Placed(placed)).await;
                 }
             }
+            Message::Draining(_) => {
+                let Open { agent, epoch, .. } = self.open;
+                info!(%agent, "the agent is about to stop");
+                // Until then it hands back what is placed on it.
+                if let Err(error) = in_time(drain::leaving(&self.app, agent, epoch)).await {
+                    error!(?error, %agent, "could not record that an agent is about to stop");
+                }
+            }
             Message::Hello(_) => {
                 self.open.refuse(Status::failed_precondition("hello comes once"));
                 return Some(End::Broke);
@@ -152,31 +170,46 @@ impl Stream {
 
     async fn renew(&self, Heartbeat { sequence, warm }: Heartbeat) -> Option<End> {
         let renewed = async {
-            let mut tx = self.app.db.begin().await?;
+            let mut tx = self.app.db.begin_single().await?;
             let renewed = store::renew(&mut tx, self.open.agent, self.open.epoch, warm).await?;
+            let now_us = tx.now_us().await?;
             tx.commit().await?;
-            Ok::<_, sqlx::Error>(renewed)
+            Ok::<_, sqlx::Error>(renewed.then_some(now_us))
         };
-        match renewed.await {
-            Ok(true) => {
-                self.open.send(messages::lease(sequence));
+        match in_time(renewed).await {
+            Ok(Some(now_us)) => {
+                self.open.send(messages::lease(sequence, now_us));
                 None
             }
-            Ok(false) => {
-                self.open.refuse(Status::aborted("the lease has lapsed"));
+            Ok(None) => {
+                self.open.refuse(self.why_lost().await);
                 Some(End::Broke)
             }
-            // Not answered: the agent asks again before its lease lapses.
             Err(error) => {
                 error!(?error, agent = %self.open.agent, "could not renew a lease");
+                self.app.watch.failed();
+                self.open.send(messages::held(sequence));
                 None
             }
         }
     }
 
-    async fn look(&self) {
-        if let Err(error) = reconcile::repeat(&self.app, &self.open).await {
-            error!(?error, agent = %self.open.agent, "could not read what an agent should run");
+    /// Why the lease could not be renewed, for the agent's log.
+    async fn why_lost(&self) -> Status {
+        let refusal = async {
+            let Some(token) = self.open.token else { return Ok(None) };
+            join_tokens::refusal(&mut self.app.db.read().await?, token).await
+        };
+        match refusal.await {
+            Ok(Some(refusal)) => {
+                warn!(agent = %self.open.agent, %refusal, "cut an agent off");
+                Status::unauthenticated(refusal.to_string())
+            }
+            Ok(None) => Status::aborted("the lease has lapsed, and its sessions are over"),
+            Err(error) => {
+                error!(?error, agent = %self.open.agent, "could not read a join token");
+                Status::unavailable("the database failed")
+            }
         }
     }
 
@@ -199,6 +232,12 @@ impl Stream {
             (lane, self.app.tasks.spawn(work))
         });
         Lanes { lanes, hasher: BuildHasherDefault::new() }
+    }
+}
+
+async fn look_for(app: App, stream: Open) {
+    if let Err(error) = in_time(reconcile::repeat(&app, &stream)).await {
+        error!(?error, agent = %stream.agent, "could not read what an agent should run");
     }
 }
 
@@ -247,6 +286,7 @@ async fn work_off(app: App, stream: Open, mut reports: mpsc::Receiver<Report>) {
     while let Some(report) = reports.recv().await {
         let recorded = match report {
             Report::Running(id) => reconcile::running(&app, &stream, id).await,
+            Report::Ending(id, ending) => reconcile::ending(&app, &stream, id, &ending).await,
             Report::Ended(id, ended) => reconcile::ended(&app, &stream, id, &ended).await,
             Report::Usage(usage) => sessions::usage(&app, stream.agent, &usage).await,
             Report::Captured(captured) => {

@@ -3,15 +3,20 @@
 mod actions;
 mod captures;
 mod denials;
+mod drains;
 mod files;
 mod inputs;
+mod joining;
+mod locating;
+mod placement;
+mod played;
 
 use std::{net::SocketAddr, time::Duration};
 
 use proto::{
     agent::{
-        Adjust, Assign, Capture, Ended, FromAgent, FromHub, Heartbeat, Hello, Layer, Release,
-        Running, SessionReport, SessionUsage, Usage, from_agent::Message as Said,
+        Adjust, Assign, Capture, Ended, FromAgent, FromHub, Heartbeat, Hello, Layer, Lease,
+        Release, Running, SessionReport, SessionUsage, Usage, from_agent::Message as Said,
         from_hub::Message, hub_client::HubClient, hub_server::HubServer, session_report,
     },
     id::{AgentId, InstanceId, SessionId},
@@ -26,198 +31,12 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
+use self::played::*;
 use super::*;
 use crate::{
-    signing,
+    sessions, signing,
     testing::{PATIENCE, TestApp, id_of, on_both_databases, until},
 };
-
-/// A hub that listens.
-struct Listening {
-    address: SocketAddr,
-    stop: CancellationToken,
-}
-
-async fn listen(app: &TestApp) -> Listening {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let service = HubServer::new(Service::new(app.app.clone(), stop.clone()));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-    Listening { address, stop }
-}
-
-/// An agent in region `local` that the test plays.
-struct Agent {
-    id: AgentId,
-    epoch: u64,
-    out: mpsc::Sender<FromAgent>,
-    inbound: Streaming<FromHub>,
-}
-
-fn hello(id: AgentId) -> Hello {
-    Hello {
-        protocol_version: proto::PROTOCOL_VERSION,
-        agent_id: id.to_string(),
-        instance: InstanceId::generate().to_string(),
-        join_token: "join".to_owned(),
-        region: "local".to_owned(),
-        capacity: 2,
-        warm: 1,
-        data_plane_url: "ws://agent.test".to_owned(),
-        browser_version: "Chromium/1".to_owned(),
-        sessions: Vec::new(),
-        isolation: Vec::new(),
-    }
-}
-
-fn report(id: SessionId, state: session_report::State) -> SessionReport {
-    SessionReport { session_id: id.to_string(), state: Some(state) }
-}
-
-impl Agent {
-    async fn attach(hub: &Listening, hello: &Hello) -> Result<Self, Status> {
-        let mut client = HubClient::connect(format!("http://{}", hub.address)).await.unwrap();
-        let (out, outgoing) = mpsc::channel(64);
-        let id = hello.agent_id.parse().unwrap_or_else(|_| AgentId::generate());
-        out.try_send(FromAgent { message: Some(Said::Hello(hello.clone())) }).unwrap();
-        let inbound = client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
-        let mut agent = Self { id, epoch: 0, out, inbound };
-        match agent.hear().await? {
-            Message::Welcome(welcome) => agent.epoch = welcome.epoch,
-            other => panic!("no welcome but {other:?}"),
-        }
-        match agent.hear().await? {
-            Message::Lease(lease) => assert_eq!((lease.sequence, lease.valid_ms), (0, 10_000)),
-            other => panic!("no lease but {other:?}"),
-        }
-        Ok(agent)
-    }
-
-    async fn hear(&mut self) -> Result<Message, Status> {
-        let heard = timeout(PATIENCE, self.inbound.message()).await.expect("the hub is silent");
-        Ok(heard?.expect("the hub closed the stream").message.unwrap())
-    }
-
-    /// The next message that is no repetition of an assignment.
-    async fn hear_release(&mut self) -> Release {
-        loop {
-            match self.hear().await.unwrap() {
-                Message::Assign(_) => (),
-                Message::Release(release) => return release,
-                other => panic!("no release but {other:?}"),
-            }
-        }
-    }
-
-    async fn hear_assign(&mut self) -> SessionId {
-        match self.hear().await.unwrap() {
-            Message::Assign(assign) => assign.session_id.parse().unwrap(),
-            other => panic!("no assignment but {other:?}"),
-        }
-    }
-
-    /// The next assignment, with all that it says.
-    async fn hear_whole_assign(&mut self) -> Assign {
-        match self.hear().await.unwrap() {
-            Message::Assign(assign) => assign,
-            other => panic!("no assignment but {other:?}"),
-        }
-    }
-
-    /// The next message that is no repetition of an assignment.
-    async fn hear_adjust(&mut self) -> Adjust {
-        loop {
-            match self.hear().await.unwrap() {
-                Message::Assign(_) => (),
-                Message::Adjust(adjust) => return adjust,
-                other => panic!("no adjustment but {other:?}"),
-            }
-        }
-    }
-
-    async fn hear_capture(&mut self) -> Capture {
-        loop {
-            match self.hear().await.unwrap() {
-                Message::Assign(_) => (),
-                Message::Capture(capture) => return capture,
-                other => panic!("no capture but {other:?}"),
-            }
-        }
-    }
-
-    async fn hear_acknowledge(&mut self) -> SessionId {
-        loop {
-            match self.hear().await.unwrap() {
-                // The hub's look at the database may have been faster.
-                Message::Assign(_) | Message::Release(_) => (),
-                Message::Acknowledge(acknowledge) => {
-                    return acknowledge.session_id.parse().unwrap();
-                }
-                other => panic!("no acknowledgement but {other:?}"),
-            }
-        }
-    }
-
-    /// Waits until the hub ends the stream with this code.
-    async fn hear_end(&mut self) -> Code {
-        loop {
-            if let Err(status) = self.hear().await {
-                return status.code();
-            }
-        }
-    }
-
-    fn say(&self, message: Said) {
-        self.out.try_send(FromAgent { message: Some(message) }).unwrap();
-    }
-
-    /// Ends the agent's side, and waits until the hub has taken in all that was said.
-    async fn leave(mut self) {
-        drop(self.out);
-        while let Ok(Some(_)) = timeout(PATIENCE, self.inbound.message()).await.expect("no end") {}
-    }
-
-    fn running(&self, id: SessionId) {
-        self.say(Said::Running(Running { session_id: id.to_string() }));
-    }
-
-    fn ended(&self, id: SessionId, reason: EndReason) {
-        self.say(Said::Ended(ended(id, reason)));
-    }
-}
-
-async fn refused(hub: &Listening, hello: Hello) -> Option<Code> {
-    Agent::attach(hub, &hello).await.err().map(|status| status.code())
-}
-
-fn ended(id: SessionId, reason: EndReason) -> Ended {
-    Ended { session_id: id.to_string(), reason: reason.to_string(), detail: String::new() }
-}
-
-/// Records a session and answers at once.
-async fn provision(app: &TestApp, key: &str) -> SessionId {
-    let created = app.create(key).header("prefer", "respond-async").json(&json!({})).send().await;
-    id_of(&created.expect(201))
-}
-
-async fn becomes(app: &TestApp, id: SessionId, status: SessionStatus) {
-    until(|| async { app.session(id).await.status == status }).await;
-}
-
-/// A session on this agent, as far as RUNNING.
-async fn run_session(app: &TestApp, agent: &mut Agent, key: &str) -> SessionId {
-    let id = provision(app, key).await;
-    while agent.hear_assign().await != id {} // an earlier one may have been repeated
-    agent.running(id);
-    becomes(app, id, SessionStatus::Running).await;
-    id
-}
-
-async fn regions(app: &TestApp) -> Value {
-    app.get("/v1/regions").send().await.expect(200)["items"][0].clone()
-}
 
 on_both_databases! {
     async fn only_an_agent_that_fits_is_let_in(app: TestApp) {
@@ -228,6 +47,7 @@ on_both_databases! {
         for wrong in [
             Hello { protocol_version: proto::PROTOCOL_VERSION + 1, ..good.clone() },
             Hello { region: "Not A Region".to_owned(), ..good.clone() },
+            Hello { region: "any".to_owned(), ..good.clone() },
             Hello { agent_id: "1".to_owned(), ..good.clone() },
             Hello { capacity: 0, ..good.clone() },
             Hello { data_plane_url: "http://agent.test".to_owned(), ..good.clone() },
@@ -246,7 +66,11 @@ on_both_databases! {
         let before = app.count("SELECT lease_expires_us FROM agents").await;
         agent.say(Said::Heartbeat(Heartbeat { sequence: 7, warm: 2 }));
         match agent.hear().await.unwrap() {
-            Message::Lease(lease) => assert_eq!(lease.sequence, 7),
+            Message::Lease(lease) => {
+                assert_eq!(lease.sequence, 7);
+                let until_us = app.count("SELECT lease_expires_us FROM agents").await;
+                assert_eq!(lease.now_ms, until_us / 1_000 - 10_000, "by the database's clock");
+            }
             other => panic!("no lease but {other:?}"),
         }
         assert!(app.count("SELECT lease_expires_us FROM agents").await > before + 8_000_000);
@@ -284,6 +108,7 @@ on_both_databases! {
         let creating = tokio::spawn(app.create("one").json(&json!({})).send());
         let id = agent.hear_assign().await;
         agent.running(id);
+        assert_eq!(agent.hear_recorded().await, [id.to_string()]);
         let created = creating.await.unwrap().expect(201);
         assert_eq!((&created["status"], id_of(&created)), (&json!("RUNNING"), id));
         let url = created["connect_url"].as_str().unwrap();
@@ -308,6 +133,46 @@ on_both_databases! {
         assert_eq!((session.status, session.slot_held), (SessionStatus::Completed, false));
         assert_eq!((session.cdp_messages, session.bytes_in, session.bytes_out), (5, 100, 200));
         assert_eq!(regions(&app).await["in_use"], 0);
+    }
+
+    async fn the_end_that_comes_first_is_the_one_that_everybody_hears_of(app: TestApp) {
+        let hub = listen(&app).await;
+        let mut agent = Agent::attach(&hub, &hello(AgentId::generate())).await.unwrap();
+        let release = async |id| {
+            app.call(http::Method::DELETE, &format!("/v1/sessions/{id}")).send().await.expect(204);
+        };
+        let id = run_session(&app, &mut agent, "one").await;
+        agent.ending(id, EndReason::BrowserCrashed);
+        let heard = agent.hear_release().await;
+        assert_eq!((heard.session_id, heard.reason), (id.to_string(), "browser_crashed".to_owned()));
+        release(id).await;
+        let session = app.session(id).await;
+        assert_eq!(session.reason.unwrap().code, EndReason::BrowserCrashed);
+        assert!(session.slot_held, "the browser is not gone yet");
+        agent.ended(id, EndReason::BrowserCrashed);
+        assert_eq!(agent.hear_acknowledge().await, id);
+        assert!(!app.session(id).await.slot_held);
+
+        let id = run_session(&app, &mut agent, "two").await;
+        release(id).await;
+        assert_eq!(agent.hear_release().await.reason, "released");
+        agent.ending(id, EndReason::Idle);
+        assert_eq!(agent.hear_release().await.reason, "released");
+        assert_eq!(app.session(id).await.reason.unwrap().code, EndReason::Released);
+        agent.ended(id, EndReason::Released);
+        assert_eq!(agent.hear_acknowledge().await, id);
+
+        // Of what it does not have, an agent says nothing.
+        agent.ending(SessionId::generate(), EndReason::Idle);
+        let id = run_session(&app, &mut agent, "three").await;
+        let mut other = Agent::attach(&hub, &hello(AgentId::generate())).await.unwrap();
+        other.ending(id, EndReason::Idle);
+        other.say(Said::Heartbeat(Heartbeat { sequence: 1, warm: 0 }));
+        assert!(matches!(other.hear().await, Ok(Message::Lease(_))));
+        agent.ending(id, EndReason::Idle);
+        assert_eq!(agent.hear_release().await.reason, "idle");
+        agent.ended(id, EndReason::Idle);
+        assert_eq!(agent.hear_acknowledge().await, id);
     }
 
     async fn what_another_replica_wants_reaches_the_agent_soon(app: TestApp) {
@@ -336,6 +201,18 @@ on_both_databases! {
         assert_eq!(refused.code(), Code::AlreadyExists);
         first.say(Said::Heartbeat(Heartbeat { sequence: 1, warm: 0 }));
         assert!(matches!(first.hear().await, Ok(Message::Lease(_))), "the first is unharmed");
+        if app.app.db.is_shared() {
+            let other = app.another().await;
+            let elsewhere = listen(&other).await;
+            let refused = Agent::attach(&elsewhere, &hello(id)).await.err().unwrap();
+            assert_eq!(refused.code(), Code::AlreadyExists, "at another replica as well");
+            // A replica that died with it does not protect it for as long as a lease.
+            let late = "UPDATE agents SET lease_expires_us = lease_expires_us - 5000000";
+            app.sql(late, &[]).await;
+            assert_eq!(Agent::attach(&elsewhere, &hello(id)).await.unwrap().epoch, 2);
+            other.app.db.close().await;
+            return;
+        }
         // A lapsed lease does not protect it.
         app.sql("UPDATE agents SET lease_expires_us = 1", &[]).await;
         let second = Agent::attach(&hub, &hello(id)).await.unwrap();
@@ -373,6 +250,7 @@ on_both_databases! {
         let mut newer = Agent::attach(&hub, &Hello { sessions, ..hello }).await.unwrap();
         assert_eq!(older.hear_end().await, Code::Aborted);
         drop(older);
+        assert_eq!(newer.hear_recorded().await, [id.to_string()]);
         newer.say(Said::Heartbeat(Heartbeat { sequence: 1, warm: 0 }));
         assert!(matches!(newer.hear().await, Ok(Message::Lease(_))));
         assert_eq!(app.session(id).await.status, SessionStatus::Running);
@@ -409,32 +287,72 @@ on_both_databases! {
         let hub = listen(&app).await;
         let mut agent = Agent::attach(&hub, &hello(AgentId::generate())).await.unwrap();
         let id = run_session(&app, &mut agent, "one").await;
-        lost::declare(&app.app, agent.id).await.unwrap();
+        lost::declare_all(&app.app).await.unwrap();
         assert_eq!(app.session(id).await.status, SessionStatus::Running, "its lease is live");
 
         app.sql("UPDATE agents SET lease_expires_us = 1", &[]).await;
-        let looking = tokio::spawn(lost::run(app.app.clone(), hub.stop.clone()));
+        lost::declare_all(&app.app).await.unwrap();
         becomes(&app, id, SessionStatus::Errored).await;
         assert_eq!(app.session(id).await.reason.unwrap().code, EndReason::AgentLost);
         assert_eq!(regions(&app).await["status"], "offline");
         agent.say(Said::Heartbeat(Heartbeat { sequence: 1, warm: 0 }));
         assert_eq!(agent.hear_end().await, Code::Aborted);
-        hub.stop.cancel();
-        looking.await.unwrap();
     }
 
-    async fn an_agent_that_comes_back_after_its_lease_lapsed_has_lost_its_sessions(app: TestApp) {
+    async fn an_agent_that_comes_back_after_it_was_declared_lost_has_lost_its_sessions(app: TestApp) {
         let hub = listen(&app).await;
         let hello = hello(AgentId::generate());
         let mut agent = Agent::attach(&hub, &hello).await.unwrap();
         let id = run_session(&app, &mut agent, "one").await;
         app.sql("UPDATE agents SET lease_expires_us = 1", &[]).await;
+        lost::declare_all(&app.app).await.unwrap();
         let sessions = vec![report(id, session_report::State::Running(true))];
         let mut agent = Agent::attach(&hub, &Hello { sessions, ..hello }).await.unwrap();
         assert_eq!(agent.hear_release().await.session_id, id.to_string());
         let session = app.session(id).await;
         assert_eq!(session.reason.unwrap().code, EndReason::AgentLost);
         assert!(!session.slot_held);
+    }
+
+    async fn a_lapsed_lease_that_nobody_has_judged_is_as_good_as_any(app: TestApp) {
+        let hub = listen(&app).await;
+        let hello = hello(AgentId::generate());
+        let mut agent = Agent::attach(&hub, &hello).await.unwrap();
+        let id = run_session(&app, &mut agent, "one").await;
+        let lapse = "UPDATE agents SET lease_expires_us = 1";
+        app.sql(lapse, &[]).await;
+        agent.say(Said::Heartbeat(Heartbeat { sequence: 1, warm: 0 }));
+        assert!(matches!(agent.hear().await, Ok(Message::Lease(_))));
+        app.sql(lapse, &[]).await;
+        let sessions = vec![report(id, session_report::State::Running(true))];
+        let _newer = Agent::attach(&hub, &Hello { sessions, ..hello }).await.unwrap();
+        lost::declare_all(&app.app).await.unwrap();
+        assert_eq!(app.session(id).await.status, SessionStatus::Running);
+    }
+
+    async fn nobody_judges_a_lease_that_could_not_be_renewed(app: TestApp) {
+        let agent = app.agent("local", 1).await;
+        let id = provision(&app, "one").await;
+        sessions::started(&app.app, agent, id).await.unwrap();
+        app.lapse(agent).await;
+        app.app.watch.failed();
+        lost::declare_all(&app.app).await.unwrap();
+        assert_eq!(app.session(id).await.status, SessionStatus::Running);
+        app.app.watch.grow_old();
+        lost::declare_all(&app.app).await.unwrap();
+        assert_eq!(app.session(id).await.status, SessionStatus::Errored);
+    }
+
+    async fn agents_are_told_that_the_database_is_away_and_that_nobody_judges_them(app: TestApp) {
+        let hub = listen(&app).await;
+        let mut agent = Agent::attach(&hub, &hello(AgentId::generate())).await.unwrap();
+        app.app.db.close().await;
+        agent.say(Said::Heartbeat(Heartbeat { sequence: 1, warm: 0 }));
+        let held = Lease { sequence: 1, held_ms: 10_000, ..Lease::default() };
+        assert_eq!(agent.hear().await.unwrap(), Message::Lease(held));
+        let refused = Agent::attach(&hub, &hello(AgentId::generate())).await.err().unwrap();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert_eq!(refused.metadata().get(proto::HELD_MS).unwrap(), "10000");
     }
 
     async fn nothing_is_placed_on_an_agent_without_a_stream(app: TestApp) {
@@ -482,8 +400,8 @@ on_both_databases! {
         store::disconnected(&mut tx, older.id, older.epoch).await.unwrap();
         assert!(store::renew(&mut tx, newer.id, newer.epoch, 0).await.unwrap());
         let region = "local".parse().unwrap();
-        let room = store::lock_with_room(&mut tx, &region).await.unwrap();
-        assert_eq!(room.len(), 1, "it still counts as connected");
+        let slot = slots::hold(&mut tx, &region, &[], &[]).await.unwrap();
+        assert_eq!(slot, slots::Slot::On(newer.id), "it still counts as connected");
     }
 
     async fn room_is_never_given_twice(app: TestApp) {

@@ -4,9 +4,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use proto::agent::Peers;
 use proto::id::{CaptureId, FileOrderId, SessionId};
 
 use crate::{files::orders::Order, sessions::SessionRow};
@@ -23,6 +25,9 @@ pub(super) struct Told {
     keepalives: HashMap<SessionId, u64>,
     captures: HashSet<CaptureId>,
     orders: HashSet<FileOrderId>,
+    /// The deadline of its drain; `None`: it is not drained.
+    drain_deadline_us: Option<i64>,
+    peers: Option<Arc<Peers>>,
 }
 
 impl Told {
@@ -56,6 +61,19 @@ impl Told {
     /// Whether the agent has not been told of this order; then it is told now.
     pub fn orders(&mut self, order: FileOrderId) -> bool {
         self.orders.insert(order)
+    }
+
+    /// Whether the agent knows of another deadline; then it is told now. A new stream begins
+    /// without a drain on either side.
+    pub fn drains(&mut self, deadline_us: Option<i64>) -> bool {
+        let known = std::mem::replace(&mut self.drain_deadline_us, deadline_us);
+        known != deadline_us
+    }
+
+    /// Whether the agent was told of others in its region; then it is told now.
+    pub fn meets(&mut self, peers: &Arc<Peers>) -> bool {
+        let known = self.peers.replace(peers.clone());
+        known.is_none_or(|known| !Arc::ptr_eq(&known, peers))
     }
 
     /// Forgets what is over.

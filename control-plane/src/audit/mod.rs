@@ -15,10 +15,12 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use http::{header, request::Parts};
 use proto::id::{KeyId, UserId, WorkspaceId};
 use serde_json::{Map, Value};
-use sqlx::types::Json;
 use ulid::Ulid;
 
-use crate::db::{Tx, on, parse};
+use crate::{
+    db::{Tx, on, parse},
+    retention::old,
+};
 
 /// Longest `User-Agent` that is kept, in bytes.
 const USER_AGENT_MAX: usize = 512;
@@ -106,24 +108,21 @@ pub async fn record(
     let now = tx.now_us().await?;
     let detail: Map<_, _> =
         deed.detail.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    on!(tx, |db| {
-        sqlx::query(INSERT)
-            .bind(Ulid::generate().to_string())
-            .bind(workspace.to_string())
-            .bind(now)
-            .bind(actor.kind)
-            .bind(&actor.id)
-            .bind(&actor.email)
-            .bind(deed.action)
-            .bind(deed.target_kind)
-            .bind(deed.target_id)
-            .bind(Json(&detail))
-            .bind(actor.peer.ip.map(|ip| ip.to_string()))
-            .bind(&actor.peer.user_agent)
-            .execute(db)
-            .await
-            .map(drop)
-    })
+    let binds = [
+        Ulid::generate().to_string().into(),
+        workspace.to_string().into(),
+        now.into(),
+        actor.kind.into(),
+        actor.id.clone().into(),
+        actor.email.clone().into(),
+        deed.action.into(),
+        deed.target_kind.into(),
+        deed.target_id.into(),
+        Value::from(detail).into(),
+        actor.peer.ip.map(|ip| ip.to_string()).into(),
+        actor.peer.user_agent.clone().into(),
+    ];
+    tx.add(INSERT, binds).await
 }
 
 const EVERYWHERE: &str = "SELECT workspace_id FROM memberships WHERE user_id = $1";
@@ -145,6 +144,9 @@ pub async fn record_everywhere(
     }
     Ok(())
 }
+
+/// Rows of long ago.
+pub const OLD: [&str; 2] = old!("audit", "at_us < $1");
 
 const PURGE: &str = "DELETE FROM audit WHERE id IN \
      (SELECT id FROM audit WHERE workspace_id = $1 LIMIT 500)";

@@ -4,10 +4,11 @@
 //! elsewhere: 16 clients on a browser `tests/it/limits.rs`; the end of a session and the grace
 //! between two clients `tests/it/deadlines.rs`; a connect token's end `tests/it/tokens.rs`;
 //! exactly as many requests as the rate allows, over replicas, `rate_limits/tests.rs`; at least
-//! one owner `members/tests.rs`; how long a create waits `sessions/tests/queue.rs`; the forms
+//! one owner `members/tests.rs`; how long a create waits
+//! `sessions/tests/queue.rs`; sessions at once `sessions/tests/caps.rs`; the forms
 //! that a proxy, a rule of egress or a storage state may have `sessions/proxy.rs`, `proto/src/egress.rs`
 //! and `storage_state/tests.rs`; names, sizes and numbers of files `files/name.rs` and
-//! `files/tests.rs`.
+//! `files/tests.rs`; how long a drain may last `agents/tests/drains.rs`.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -70,6 +71,8 @@ const NUMBERS: &[Row] = &[
     ("shortest key of a label", |w, n| w.label(&many("k", n), ""), [1, 0], [201, 422]),
     ("longest key of a label", |w, n| w.label(&many("k", n), ""), [63, 64], [201, 422]),
     ("longest value of a label", |w, n| w.label("k", &many("ü", n)), [256, 257], [201, 422]),
+    ("fewest regions", regions, [1, 0], [201, 422]),
+    ("most regions", regions, [16, 17], [201, 422]),
     ("most entries of egress.allow", |w, n| egress(w, "allow", n, 1), [100, 101], [201, 422]),
     ("most entries of egress.deny", |w, n| egress(w, "deny", n, 1), [100, 101], [201, 422]),
     ("longest entry of egress", |w, n| egress(w, "allow", 1, n), [256, 257], [201, 422]),
@@ -92,6 +95,11 @@ fn many(text: &str, count: i64) -> String {
 
 fn timeout(world: &World, seconds: i64) -> Call {
     world.create(&json!({"timeout_seconds": seconds}))
+}
+
+fn regions(world: &World, count: i64) -> Call {
+    let regions = vec!["local"; usize::try_from(count).unwrap()];
+    world.create(&json!({"region": regions}))
 }
 
 fn keep_alive(world: &World, seconds: i64) -> Call {

@@ -86,6 +86,11 @@ impl Route {
         if self.template.starts_with("/v1/dashboard/") { &["", "/api"] } else { &[""] }
     }
 
+    /// Whether only the operator's workspace may use it.
+    fn is_operators(&self) -> bool {
+        self.template.starts_with("/v1/agents")
+    }
+
     fn parameters(&self) -> usize {
         self.template.matches('{').count()
     }
@@ -110,7 +115,11 @@ fn closed() -> Vec<Route> {
 
 /// Something for each parameter of a path, by what comes before it: `sessions/{id}`.
 #[derive(Clone, Debug)]
-struct Things(BTreeMap<&'static str, String>);
+struct Things {
+    ids: BTreeMap<&'static str, String>,
+    /// A key of the operator's, for all that programs may read.
+    key: String,
+}
 
 impl Things {
     /// One of each, all in the test's workspace.
@@ -130,7 +139,8 @@ impl Things {
             files::tests::store(app, of, source, "thing.json", b"{}").await.unwrap();
         }
         let (key, _) = owner.key(&json!({"label": "thing"})).await;
-        Self(BTreeMap::from([
+        let ids = BTreeMap::from([
+            ("agents/{id}", agent.to_string()),
             ("sessions/{id}", running),
             ("uploads/{name}", "thing.json".to_owned()),
             ("downloads/{name}", "thing.json".to_owned()),
@@ -139,23 +149,24 @@ impl Things {
             ("api-keys/{key_id}", key),
             ("members/{user_id}", app.person("grace", Role::Member).await.id.to_string()),
             ("invitations/{id}", id(invitation.expect(201))),
-        ]))
+        ]);
+        Self { ids, key: app.key_for(app.workspace, &[READ, WRITE, ADMIN]).await }
     }
 
     /// The same workspace with nothing in it but what this text may name.
     fn all(&self, text: &str) -> Self {
-        let ids = self.0.keys().map(|thing| (*thing, text.to_owned())).collect();
-        Self(ids).within(&self.0["ws/{slug}"])
+        let ids = self.ids.keys().map(|thing| (*thing, text.to_owned())).collect();
+        Self { ids, key: self.key.clone() }.within(&self.ids["ws/{slug}"])
     }
 
     /// The same in another workspace.
     fn within(mut self, slug: &str) -> Self {
-        self.0.insert("ws/{slug}", slug.to_owned());
+        self.ids.insert("ws/{slug}", slug.to_owned());
         self
     }
 
-    fn ids(&self) -> impl Iterator<Item = &String> {
-        self.0.iter().filter(|(thing, _)| **thing != "ws/{slug}").map(|(_, id)| id)
+    fn all_ids(&self) -> impl Iterator<Item = &String> {
+        self.ids.iter().filter(|(thing, _)| **thing != "ws/{slug}").map(|(_, id)| id)
     }
 
     fn fill(&self, template: &str) -> String {
@@ -163,7 +174,7 @@ impl Things {
         let mut before = "";
         for segment in template.split('/') {
             let thing = format!("{before}/{segment}");
-            let id = || self.0.get(&*thing).unwrap_or_else(|| panic!("no example of {thing}"));
+            let id = || self.ids.get(&*thing).unwrap_or_else(|| panic!("no example of {thing}"));
             filled.push(if segment.starts_with('{') { id().as_str() } else { segment });
             before = segment;
         }
@@ -222,7 +233,9 @@ impl Stranger {
 
     /// What they hear of something that is not there for them, but for what names the request.
     async fn misses(&self, app: &TestApp, route: &Route, things: &Things) -> Value {
-        let mut problem = self.asks(app, route, things).await.problem(404, "not-found");
+        let (status, slug) =
+            if route.is_operators() { (403, "forbidden") } else { (404, "not-found") };
+        let mut problem = self.asks(app, route, things).await.problem(status, slug);
         for own in ["request_id", "instance"] {
             problem[own].take();
         }
@@ -234,7 +247,7 @@ impl Stranger {
 async fn shown(app: &TestApp, owner: &TestPerson, things: &Things) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for route in closed().into_iter().filter(|route| route.method == Method::GET) {
-        let credential = if route.who == Who::Person { &owner.token } else { &*app.key };
+        let credential = if route.who == Who::Person { &owner.token } else { &things.key };
         let mut answer = route.call(app, things).key(credential).send().await.expect(200);
         forget_time(&mut answer);
         all.insert(route.name, answer);
@@ -329,7 +342,7 @@ on_both_databases! {
             } else if route.method == Method::GET && !route.template.contains("id}") {
                 let through = things.clone().within(Stranger::SLUG);
                 let text = stranger.asks(&app, &route, &through).await.text;
-                assert!(things.ids().all(|id| !text.contains(id)), "{route:?}: {text}");
+                assert!(things.all_ids().all(|id| !text.contains(id)), "{route:?}: {text}");
             }
         }
         unchanged(&app, &owner, &things, before).await;
@@ -379,7 +392,7 @@ on_both_databases! {
         let things = Things::make(&app, &owner).await;
         app.app.db.close().await;
         for route in closed() {
-            let credential = if route.who == Who::Person { &owner.token } else { &*app.key };
+            let credential = if route.who == Who::Person { &owner.token } else { &things.key };
             let answer = route.call(&app, &things).key(credential).send().await;
             assert!(answer.headers.contains_key("retry-after"), "{route:?}");
             answer.problem(503, "insufficient-capacity");

@@ -50,6 +50,20 @@ migrations! {
     50 "0050_session_files"
     51 "0051_file_chunks"
     52 "0052_file_orders"
+    60 "0060_join_tokens"
+    61 "0061_agent_join_tokens"
+    65 "0065_retention"
+    66 "0066_session_limits"
+    70 "0070_operator_workspace"
+    71 "0071_agent_drains"
+    72 "0072_agent_peers"
+    80 "0080_agent_slots"
+    81 "0081_counted_slots"
+    82 "0082_agents_gone"
+    83 "0083_sessions_of_agents"
+    84 "0084_pending_work"
+    85 "0085_old_join_tokens"
+    86 "0086_captures_of_agents"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

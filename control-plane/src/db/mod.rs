@@ -9,6 +9,7 @@
 //! - What a `Tx` read is only certain once it is committed: on SQLite it may share its
 //!   commit with others (see `writer`). So an operation commits before it answers.
 
+mod added;
 mod migrations;
 #[cfg(test)]
 mod tests;
@@ -21,14 +22,19 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use exposition::Counter;
 use sqlx::{
-    PgConnection, Postgres, Sqlite, SqliteConnection, Transaction,
+    Connection as _, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
     sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
     },
 };
+use tokio::time::timeout;
+
+use self::added::Addition;
+pub use self::added::Bind;
 
 /// Runs one expression on whichever database the transaction is on.
 ///
@@ -38,8 +44,8 @@ use sqlx::{
 macro_rules! on {
     ($tx:expr, |$db:ident| $body:expr) => {
         match $tx.link() {
-            $crate::db::Link::Sqlite($db) => $body,
-            $crate::db::Link::Postgres($db) => $body,
+            $crate::db::Link::Sqlite($db) => $crate::db::noted($body),
+            $crate::db::Link::Postgres($db) => $crate::db::answered(async { $body }).await,
         }
     };
 }
@@ -78,8 +84,34 @@ pub(crate) use {dialect, from_row, on};
 const READERS: u32 = 4;
 /// Connections to PostgreSQL of one replica.
 const POSTGRES_CONNECTIONS: u32 = 20;
-/// How long a statement waits for another process's lock, or a caller for a connection.
+/// A connection that was in use this recently is taken to be alive. A pool asks each one when
+/// it comes back, so to ask again when it goes out only doubles the round trips.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long a statement waits for another process's lock, a caller for a connection, and anyone
+/// for an answer of PostgreSQL.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// What PostgreSQL says, unless it takes too long: a machine that is gone does not say so.
+pub(crate) async fn answered<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    noted(timeout(BUSY, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)))
+}
+
+/// What was wanted of the database and did not come: of the process, which has one.
+static FAILURES: Counter = Counter::new();
+
+/// Counts what failed. That there is no row is an answer.
+pub(crate) fn noted<T>(outcome: sqlx::Result<T>) -> sqlx::Result<T> {
+    outcome.inspect_err(|error| {
+        if !matches!(error, sqlx::Error::RowNotFound) {
+            FAILURES.one();
+        }
+    })
+}
+
+/// How many statements failed so far, and how often there was no connection.
+pub fn failures() -> u64 {
+    FAILURES.get()
+}
 
 /// An open, migrated database.
 #[derive(Clone)]
@@ -137,29 +169,75 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(BUSY)
+            .test_before_acquire(false)
+            .before_acquire(|connection, last| {
+                Box::pin(async move {
+                    if last.idle_for > FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(PgConnectOptions::from_str(url)?.application_name("ventus"))
             .await?;
         migrations::run_postgres(&pool).await?;
         Ok(Self::Postgres(pool))
     }
 
+    /// Whether other replicas may be on it as well.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Begins an operation. Dropped without [`Tx::commit`] it leaves nothing.
     pub async fn begin(&self) -> sqlx::Result<Tx> {
         let link = match self {
-            Self::Sqlite { writer, .. } => Owned::Writer(writer.begin().await?),
-            Self::Postgres(pool) => Owned::Transaction(pool.begin().await?),
+            Self::Sqlite { writer, .. } => Owned::Writer(noted(writer.begin().await)?),
+            Self::Postgres(pool) => {
+                // In a task of its own, which nobody cuts short: sqlx 0.9.0 forgets a BEGIN that
+                // is on its way, and gives the connection to the next one in that transaction.
+                let begin = tokio::spawn(Transaction::begin(noted(pool.acquire().await)?, None));
+                let begun = async { begin.await.map_err(|_| sqlx::Error::WorkerCrashed)? };
+                Owned::Transaction(answered(begun).await?)
+            }
         };
-        Ok(Tx { link, now_us: None })
+        Ok(Tx::on(link))
+    }
+
+    /// [`Db::begin`] for an operation that changes something by one statement, and reads nothing
+    /// that must not change meanwhile: PostgreSQL then needs no transaction around it.
+    pub async fn begin_single(&self) -> sqlx::Result<Tx> {
+        match self {
+            Self::Sqlite { .. } => self.begin().await,
+            Self::Postgres(_) => self.read().await,
+        }
     }
 
     /// For reads alone: sees what is committed, and never waits for a writer. On PostgreSQL a
     /// statement on it commits by itself, which the rate limits use.
     pub async fn read(&self) -> sqlx::Result<Tx> {
         let link = match self {
-            Self::Sqlite { reader, .. } => Owned::Reader(reader.acquire().await?),
-            Self::Postgres(pool) => Owned::Connection(pool.acquire().await?),
+            Self::Sqlite { reader, .. } => Owned::Reader(noted(reader.acquire().await)?),
+            Self::Postgres(pool) => Owned::Connection(noted(pool.acquire().await)?),
         };
-        Ok(Tx { link, now_us: None })
+        Ok(Tx::on(link))
+    }
+
+    /// Whether the database answers at all.
+    pub async fn ping(&self) -> sqlx::Result<()> {
+        let mut tx = self.read().await?;
+        on!(tx, |db| sqlx::query(PING).execute(db).await.map(drop))
+    }
+
+    /// How many connections wait to be used, and how many are. Of SQLite those that read.
+    pub fn connections(&self) -> (u32, u32) {
+        let (open, idle) = match self {
+            Self::Sqlite { reader, .. } => (reader.size(), reader.num_idle()),
+            Self::Postgres(pool) => (pool.size(), pool.num_idle()),
+        };
+        // Read one after the other: one may be taken or given back in between.
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
+        (idle, open - idle)
     }
 
     /// Waits for what is under way, then closes every connection.
@@ -192,6 +270,8 @@ async fn lock_file(database: &Path) -> anyhow::Result<std::fs::File> {
 pub struct Tx {
     link: Owned,
     now_us: Option<i64>,
+    /// Rows to be added at the commit.
+    added: Vec<Addition>,
 }
 
 enum Owned {
@@ -210,6 +290,10 @@ pub enum Link<'c> {
 }
 
 impl Tx {
+    fn on(link: Owned) -> Self {
+        Self { link, now_us: None, added: Vec::new() }
+    }
+
     /// The connection.
     pub fn link(&mut self) -> Link<'_> {
         match &mut self.link {
@@ -231,22 +315,53 @@ impl Tx {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
             }
-            Link::Postgres(db) => sqlx::query_scalar(POSTGRES_NOW).fetch_one(db).await?,
+            Link::Postgres(db) => answered(sqlx::query_scalar(POSTGRES_NOW).fetch_one(db)).await?,
         };
         self.now_us = Some(now);
         Ok(now)
     }
 
+    /// Adds rows that the operation does not read: by the commit at the latest they are there, so
+    /// that is where it fails if they cannot be. `text` is an `INSERT` for both databases.
+    pub async fn add<const N: usize>(
+        &mut self,
+        text: &'static str,
+        binds: [Bind; N],
+    ) -> sqlx::Result<()> {
+        // It may look at what the one before it has added.
+        if self.added.iter().any(|addition| addition.text == text) {
+            self.add_all().await?;
+        }
+        let addition = Addition { text, binds: binds.into() };
+        match &mut self.link {
+            Owned::Transaction(_) => self.added.push(addition),
+            Owned::Connection(db) => added::run_together(db, vec![addition]).await?,
+            Owned::Writer(db) => addition.run(db).await?,
+            Owned::Reader(db) => addition.run(db).await?,
+        }
+        Ok(())
+    }
+
+    async fn add_all(&mut self) -> sqlx::Result<()> {
+        let added = std::mem::take(&mut self.added);
+        match &mut self.link {
+            Owned::Transaction(db) if !added.is_empty() => added::run_together(db, added).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the operation durable; returns when it is.
-    pub async fn commit(self) -> sqlx::Result<()> {
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        self.add_all().await?;
         match self.link {
-            Owned::Writer(lease) => lease.commit().await,
-            Owned::Transaction(transaction) => transaction.commit().await,
+            Owned::Writer(lease) => noted(lease.commit().await),
+            Owned::Transaction(transaction) => answered(transaction.commit()).await,
             Owned::Reader(_) | Owned::Connection(_) => Ok(()),
         }
     }
 }
 
+const PING: &str = "SELECT 1";
 const POSTGRES_NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 /// Reads a text column into a type of ours.
@@ -274,5 +389,7 @@ where
 }
 
 /// The SQL of this module, for the test that prepares every text.
+#[cfg(test)]
+pub(crate) const COMMON: &[&str] = &[PING];
 #[cfg(test)]
 pub(crate) const POSTGRES_ONLY: &[&str] = &[POSTGRES_NOW];

@@ -1,12 +1,15 @@
+mod plans;
+
 use std::collections::HashSet;
 
+use futures_util::FutureExt;
 use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 use crate::{
-    agents, audit, files, invitations, keys, members, outbox, people, profiles, rate_limits,
-    regions, secrets, sessions, sign_in, signing,
-    testing::{OWNER, TestApp, on_both_databases},
+    agents, audit, files, hints, invitations, join_tokens, keys, members, metrics, outbox, people,
+    profiles, rate_limits, regions, retention, secrets, sessions, sign_in, signing,
+    testing::{OWNER, TestApp, on_both_databases, until},
     workspaces,
 };
 
@@ -14,13 +17,19 @@ use crate::{
 fn texts() -> [Vec<&'static str>; 3] {
     [
         [
+            COMMON,
+            agents::drain::COMMON,
+            agents::object::COMMON,
+            agents::roster::COMMON,
             agents::store::COMMON,
             audit::COMMON,
             files::orders::COMMON,
             files::store::COMMON,
             invitations::store::COMMON,
+            join_tokens::store::COMMON,
             keys::store::COMMON,
             members::store::COMMON,
+            metrics::COMMON,
             outbox::COMMON,
             people::store::COMMON,
             profiles::store::COMMON,
@@ -39,19 +48,26 @@ fn texts() -> [Vec<&'static str>; 3] {
         ]
         .concat(),
         [
-            agents::store::SQLITE_ONLY,
+            &agents::slots::texts(0),
             people::store::SQLITE_ONLY,
             rate_limits::store::SQLITE_ONLY,
-            sessions::store::SQLITE_ONLY,
+            &outbox::halves(0),
+            &sessions::store::halves(0),
+            &files::store::halves(0),
+            &retention::texts(0),
             workspaces::store::SQLITE_ONLY,
         ]
         .concat(),
         [
             POSTGRES_ONLY,
-            agents::store::POSTGRES_ONLY,
+            &agents::slots::texts(1),
+            hints::POSTGRES_ONLY,
             people::store::POSTGRES_ONLY,
             rate_limits::store::POSTGRES_ONLY,
-            sessions::store::POSTGRES_ONLY,
+            &outbox::halves(1),
+            &sessions::store::halves(1),
+            &files::store::halves(1),
+            &retention::texts(1),
             sign_in::store::POSTGRES_ONLY,
             signing::POSTGRES_ONLY,
             workspaces::store::POSTGRES_ONLY,
@@ -64,7 +80,7 @@ const SLUGS: &str = "SELECT slug FROM workspaces ORDER BY slug";
 
 async fn slugs(app: &TestApp) -> Vec<String> {
     let mut tx = app.app.db.read().await.unwrap();
-    on!(tx, |db| sqlx::query_scalar(SLUGS).fetch_all(db).await.unwrap())
+    on!(tx, |db| sqlx::query_scalar(SLUGS).fetch_all(db).await).unwrap()
 }
 
 on_both_databases! {
@@ -83,6 +99,38 @@ on_both_databases! {
         workspaces::insert(&mut tx, "dropped", "").await.unwrap();
         drop(tx);
         assert_eq!(slugs(&app).await, ["default"]);
+    }
+
+    async fn rows_that_are_added_are_there_with_the_commit_in_order(app: TestApp) {
+        app.sql("CREATE TABLE counted (n BIGINT, what TEXT)", &[]).await;
+        let next = "INSERT INTO counted SELECT COALESCE(MAX(n), 0) + CAST($1 AS BIGINT), $2 \
+             FROM counted";
+        let plain = "INSERT INTO counted VALUES ($2, CAST($1 AS TEXT))";
+        let mut dropped = app.tx().await;
+        dropped.add(plain, ["dropped".into(), 9.into()]).await.unwrap();
+        drop(dropped);
+        let mut tx = app.tx().await;
+        tx.add(next, [1.into(), "first".into()]).await.unwrap();
+        tx.add(plain, [Bind::Text(None), 40.into()]).await.unwrap();
+        tx.add(next, [2.into(), "second".into()]).await.unwrap();
+        tx.commit().await.unwrap();
+        let rows = "SELECT COUNT(*) FROM counted \
+             WHERE (n, what) IN ((1, 'first'), (42, 'second')) OR (n = 40 AND what IS NULL)";
+        assert_eq!((app.count(rows).await, app.count("SELECT COUNT(*) FROM counted").await), (3, 3));
+    }
+
+    async fn an_operation_whose_rows_cannot_be_added_leaves_nothing(app: TestApp) {
+        app.sql("CREATE TABLE once (n BIGINT PRIMARY KEY)", &[]).await;
+        let mut tx = app.tx().await;
+        workspaces::insert(&mut tx, "half", "").await.unwrap();
+        tx.add("INSERT INTO once VALUES ($1)", [1.into()]).await.unwrap();
+        let failed = match tx.add("INSERT INTO once VALUES ($1 + 0)", [1.into()]).await {
+            Ok(()) => tx.commit().await.is_err(),
+            Err(_) => true,
+        };
+        assert!(failed);
+        assert_eq!(slugs(&app).await, ["default"]);
+        assert_eq!(app.count("SELECT COUNT(*) FROM once").await, 0);
     }
 
     async fn an_operation_that_fails_takes_no_other_with_it(app: TestApp) {
@@ -112,6 +160,27 @@ on_both_databases! {
             expected.extend(operation.await.unwrap());
         }
         assert_eq!(slugs(&app).await.into_iter().collect::<HashSet<_>>(), expected);
+    }
+
+    async fn an_operation_that_is_cancelled_as_it_begins_leaves_no_transaction(app: TestApp) {
+        let other = app.another().await;
+        let open = "SELECT COUNT(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        // At every point at which it may wait for the database.
+        for polls in 1..20 {
+            let mut begin = Box::pin(app.app.db.begin());
+            for _ in 0..polls {
+                if begin.as_mut().now_or_never().is_some() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(begin);
+            if app.app.db.is_shared() {
+                until(async || other.count(open).await == 0).await;
+            }
+        }
+        other.app.db.close().await;
     }
 
     async fn an_operation_that_is_cancelled_blocks_nobody(app: TestApp) {
@@ -153,7 +222,7 @@ on_both_databases! {
 
     async fn a_second_start_finds_everything_as_it_was(app: TestApp) {
         let again = Db::open(&app.app.config.database_url).await.unwrap();
-        assert!(workspaces::bootstrap(&again, &OWNER.parse().unwrap()).await.unwrap().is_none());
+        assert!(workspaces::bootstrap(&again, &OWNER.parse().unwrap(), None).await.unwrap().is_none());
         again.close().await;
         assert_eq!(slugs(&app).await, ["default"]);
     }
@@ -168,7 +237,7 @@ async fn processes_that_start_together_make_one_workspace() {
             let url = url.clone();
             tokio::spawn(async move {
                 let db = Db::open(&url).await.unwrap();
-                let key = workspaces::bootstrap(&db, &OWNER.parse().unwrap()).await.unwrap();
+                let key = workspaces::bootstrap(&db, &OWNER.parse().unwrap(), None).await.unwrap();
                 db.close().await;
                 key
             })
@@ -198,7 +267,7 @@ async fn operations_that_come_together_share_a_commit() {
         })
         .collect();
     let Db::Sqlite { writer, .. } = &db else { unreachable!() };
-    crate::testing::until(async || writer.waiting() >= 40).await;
+    until(async || writer.waiting() >= 40).await;
     let before = writer.commits();
     first.commit().await.unwrap();
     for operation in operations {

@@ -6,11 +6,14 @@
 //! disk serves a whole group. An operation that fails or is dropped goes back to its
 //! savepoint and takes nothing of the others with it.
 
-use std::ops::{Deref, DerefMut};
 #[cfg(test)]
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
+};
+use std::{
+    io,
+    ops::{Deref, DerefMut},
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -213,7 +216,10 @@ impl Owner {
         for waiter in group {
             let told = match &outcome {
                 Ok(()) => Ok(()),
-                Err(error) => Err(sqlx::Error::Protocol(format!("shared commit failed: {error}"))),
+                // What keeps a commit from the disk may pass: it is for the caller to try again.
+                Err(error) => {
+                    Err(io::Error::other(format!("shared commit failed: {error}")).into())
+                }
             };
             let _ = waiter.send(told);
         }

@@ -101,7 +101,7 @@ impl Source {
     async fn lock(self, tx: &mut Tx, id: SessionId) -> Result<SessionRow, Error> {
         let session = match self {
             Self::Caller(workspace) => sessions::store::lock_in(tx, workspace, id).await?,
-            Self::Agent(agent) => sessions::store::lock_on(tx, id, agent).await?,
+            Self::Agent(agent) => sessions::store::lock_on(tx, id, agent.into()).await?,
         };
         let session = session.ok_or(Error::NoSuchSession)?;
         let over = match self {

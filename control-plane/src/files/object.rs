@@ -1,7 +1,10 @@
 //! Files as callers see them.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
+};
 
 use super::FileRow;
 use crate::sessions::object::rfc3339;
@@ -34,6 +37,18 @@ pub struct Download {
     #[schema(format = DateTime, example = "2026-11-22T12:00:00.000Z")]
     created_at: String,
 }
+
+/// What is in a file, in the form that generators of clients take for one.
+pub struct Content;
+
+impl PartialSchema for Content {
+    fn schema() -> RefOr<Schema> {
+        let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(binary)).into()
+    }
+}
+
+impl ToSchema for Content {}
 
 impl From<FileRow> for Upload {
     fn from(row: FileRow) -> Self {

@@ -16,6 +16,7 @@ use crate::{
     app::App,
     db::{Tx, from_row, on, parse, unsigned},
     error::Error,
+    retention::{Old, old},
     sessions,
 };
 
@@ -83,6 +84,23 @@ pub async fn ask(
             .map(drop)
     })?;
     Ok(Order { id, session, name: name.to_owned(), size_bytes, remove })
+}
+
+const TO_ASK_AGAIN: &str = "SELECT name, size_bytes FROM session_files \
+     WHERE session_id = $1 AND kind = 'UPLOAD' AND status = 'STORED' AND NOT EXISTS \
+     (SELECT 1 FROM file_orders WHERE file_orders.session_id = session_files.session_id \
+     AND file_orders.name = session_files.name AND file_orders.status = 'ASKED')";
+
+/// Has all uploads of a session fetched that nobody is about to fetch: it has another agent.
+/// The session must be locked.
+pub async fn ask_again(tx: &mut Tx, session: SessionId) -> sqlx::Result<()> {
+    let files: Vec<(String, i64)> = on!(tx, |db| {
+        sqlx::query_as(TO_ASK_AGAIN).bind(session.to_string()).fetch_all(db).await
+    })?;
+    for (name, size_bytes) in files {
+        ask(tx, session, &name, unsigned(size_bytes)?, false).await?;
+    }
+    Ok(())
 }
 
 const ASKED_FOR: &str = "SELECT id, session_id, name, size_bytes, remove FROM file_orders \
@@ -204,25 +222,45 @@ pub async fn placed(app: &App, agent: AgentId, placed: Placed) -> sqlx::Result<(
     Ok(())
 }
 
-const ASKED_OF: &str = "SELECT file_orders.id, session_id, name, size_bytes, remove \
-     FROM file_orders JOIN sessions ON sessions.id = session_id \
-     WHERE agent_id = $1 AND file_orders.status = 'ASKED' \
-     AND sessions.status IN ('PROVISIONING', 'RUNNING') ORDER BY file_orders.id";
+macro_rules! asked {
+    ($of:literal) => {
+        concat!(
+            "SELECT agent_id, file_orders.id, session_id, name, size_bytes, remove \
+             FROM file_orders JOIN sessions ON sessions.id = session_id \
+             WHERE file_orders.status = 'ASKED' \
+             AND sessions.status IN ('PROVISIONING', 'RUNNING')",
+            $of,
+            " ORDER BY file_orders.id"
+        )
+    };
+}
+const ASKED_OF: &str = asked!(" AND agent_id = $1");
 
 /// What an agent has been asked for and has not answered.
 pub async fn asked_of(tx: &mut Tx, agent: AgentId) -> sqlx::Result<Vec<Order>> {
     on!(tx, |db| sqlx::query_as(ASKED_OF).bind(agent.to_string()).fetch_all(db).await)
 }
 
-const FORGET: &str = "DELETE FROM file_orders WHERE created_us < $1";
+const ASKED: &str = asked!("");
 
-/// Deletes orders that nobody waits for any more.
-pub async fn forget_stale(tx: &mut Tx) -> sqlx::Result<()> {
-    let before = tx.now_us().await? - STALE_US;
-    on!(tx, |db| sqlx::query(FORGET).bind(before).execute(db).await.map(drop))
+/// An order, and who was asked.
+struct Asked(AgentId, Order);
+
+from_row!(Asked, |row| {
+    let agent: String = row.try_get("agent_id")?;
+    Self(parse(&agent)?, sqlx::FromRow::from_row(row)?)
+});
+
+/// What any agent has been asked for and has not answered.
+pub async fn asked(tx: &mut Tx) -> sqlx::Result<Vec<(AgentId, Order)>> {
+    let rows: Vec<Asked> = on!(tx, |db| sqlx::query_as(ASKED).fetch_all(db).await)?;
+    Ok(rows.into_iter().map(|Asked(agent, order)| (agent, order)).collect())
 }
+
+/// Orders that nobody waits for any more.
+pub const OLD: Old = Old { texts: old!("file_orders", "created_us < $1"), kept_us: STALE_US };
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
 pub(crate) const COMMON: &[&str] =
-    &[FORGET_NAME, INSERT, ASKED_FOR, GET, DELETE, PLACED, ASKED_OF, FORGET];
+    &[FORGET_NAME, INSERT, TO_ASK_AGAIN, ASKED_FOR, GET, DELETE, PLACED, ASKED_OF, ASKED];

@@ -14,6 +14,7 @@ use proto::{
 
 use super::{
     FileRow, Kind, content, name,
+    object::Content,
     range::{self, Answer},
     store,
 };
@@ -41,8 +42,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
     ),
     security(("api_key" = ["sessions:read"])),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "A part of it", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The file", body = inline(Content), content_type = "application/octet-stream"),
+        (status = 206, description = "A part of it", body = inline(Content), content_type = "application/octet-stream"),
         (status = 304, description = "`If-None-Match` named its `ETag`"),
         BadRange, NoSuchFile, Failure,
     ))]
@@ -71,8 +72,8 @@ pub async fn upload(
     ),
     security(("api_key" = ["sessions:read"])),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "A part of it", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The file", body = inline(Content), content_type = "application/octet-stream"),
+        (status = 206, description = "A part of it", body = inline(Content), content_type = "application/octet-stream"),
         (status = 304, description = "`If-None-Match` named its `ETag`"),
         BadRange, NoSuchFile, Failure,
     ))]

@@ -1,10 +1,11 @@
 //! All SQL on `session_files` and `file_chunks`.
 
 use proto::id::{FileId, SessionId, WorkspaceId};
+use sqlx::types::Json;
 
 use super::{FileRow, Held, Kind};
 use crate::{
-    db::{Tx, from_row, on, parse, unsigned},
+    db::{Tx, dialect, from_row, on, parse, unsigned},
     secrets::Wrapped,
 };
 
@@ -228,6 +229,58 @@ pub async fn a_gone_one(tx: &mut Tx) -> sqlx::Result<Option<FileRow>> {
     on!(tx, |db| sqlx::query_as(A_GONE_ONE).fetch_optional(db).await)
 }
 
+const LEFT_OBJECTS: &str =
+    "UPDATE session_files SET in_objects = 0 WHERE id = $1 AND status = 'GONE'";
+
+/// There is no object any more of a file that is gone.
+pub async fn left_objects(tx: &mut Tx, id: FileId) -> sqlx::Result<()> {
+    on!(tx, |db| sqlx::query(LEFT_OBJECTS).bind(id.to_string()).execute(db).await.map(drop))
+}
+
+macro_rules! take_gone {
+    ($lock:literal) => {
+        concat!(
+            "SELECT id FROM session_files WHERE status = 'GONE' AND in_objects = 0 \
+             ORDER BY created_us LIMIT 1",
+            $lock
+        )
+    };
+}
+const TAKE_GONE: [&str; 2] = [take_gone!(""), take_gone!(" FOR UPDATE SKIP LOCKED")];
+
+/// One of those of which nothing is left but chunks, held until the transaction ends.
+pub async fn take_gone(tx: &mut Tx) -> sqlx::Result<Option<FileId>> {
+    let take = dialect!(tx, TAKE_GONE[0], TAKE_GONE[1]);
+    let id: Option<String> = on!(tx, |db| sqlx::query_scalar(take).fetch_optional(db).await)?;
+    id.as_deref().map(parse).transpose()
+}
+
+macro_rules! of_sessions {
+    ($ids:literal) => {
+        [
+            concat!(
+                "UPDATE session_files SET status = 'GONE', key_id = NULL, wrapped_key = NULL \
+                 WHERE status <> 'GONE' AND session_id IN ",
+                $ids
+            ),
+            concat!("SELECT COUNT(*) FROM session_files WHERE session_id IN ", $ids),
+        ]
+    };
+}
+const GIVE_UP_OF: [[&str; 2]; 2] = [
+    of_sessions!("(SELECT value FROM json_each($1))"),
+    of_sessions!("(SELECT jsonb_array_elements_text($1))"),
+];
+
+/// All files of these sessions are not there any more. Whether anything is left of any.
+pub async fn give_up_all_of(tx: &mut Tx, sessions: &[SessionId]) -> sqlx::Result<bool> {
+    let ids: Vec<String> = sessions.iter().map(SessionId::to_string).collect();
+    let [give_up, count] = dialect!(tx, GIVE_UP_OF[0], GIVE_UP_OF[1]);
+    on!(tx, |db| sqlx::query(give_up).bind(Json(&ids)).execute(db).await.map(drop))?;
+    let left: i64 = on!(tx, |db| sqlx::query_scalar(count).bind(Json(&ids)).fetch_one(db).await)?;
+    Ok(left > 0)
+}
+
 const DELETE_CHUNKS: &str = "DELETE FROM file_chunks WHERE file_id = $1 AND seq IN \
      (SELECT seq FROM file_chunks WHERE file_id = $1 ORDER BY seq LIMIT 16)";
 
@@ -261,6 +314,12 @@ pub(crate) const COMMON: &[&str] = &[
     GIVE_UP_STALE,
     GIVE_UP_ALL,
     A_GONE_ONE,
+    LEFT_OBJECTS,
     DELETE_CHUNKS,
     DELETE,
 ];
+/// The halves of the pairs of one database, 0 for SQLite and 1 for PostgreSQL.
+#[cfg(test)]
+pub(crate) fn halves(database: usize) -> Vec<&'static str> {
+    [&GIVE_UP_OF[database][..], &[TAKE_GONE[database]]].concat()
+}

@@ -1,11 +1,10 @@
 //! Deletes what is left of files that are not there any more, a few chunks a transaction:
-//! others want to write meanwhile. Takes no input, so a restart or a second replica does no
-//! harm.
+//! others want to write meanwhile.
 
 use proto::id::WorkspaceId;
 use tracing::error;
 
-use super::{FileRow, orders, store};
+use super::store;
 use crate::{app::App, error::Error};
 
 /// Longer than any file takes to be written, in microseconds.
@@ -25,7 +24,6 @@ pub fn soon(app: &App) {
 pub async fn all(app: &App) -> Result<(), Error> {
     let mut tx = app.db.begin().await?;
     store::give_up_stale(&mut tx, STALE_US).await?;
-    orders::forget_stale(&mut tx).await?;
     tx.commit().await?;
     what_is_gone(app).await
 }
@@ -38,28 +36,25 @@ pub async fn workspace(app: &App, id: WorkspaceId) -> Result<(), Error> {
     what_is_gone(app).await
 }
 
-async fn what_is_gone(app: &App) -> Result<(), Error> {
+/// Deletes all that is left, but for what another replica is at.
+pub async fn what_is_gone(app: &App) -> Result<(), Error> {
     while !app.stop.is_cancelled() {
         let gone = store::a_gone_one(&mut app.db.read().await?).await?;
         let Some(file) = gone else { return Ok(()) };
-        delete(app, &file).await?;
-    }
-    Ok(())
-}
-
-async fn delete(app: &App, file: &FileRow) -> Result<(), Error> {
-    if file.in_objects {
-        app.objects.delete_file(file.id).await?;
-    }
-    loop {
+        if file.in_objects {
+            // Twice does no harm.
+            app.objects.delete_file(file.id).await?;
+            let mut tx = app.db.begin().await?;
+            store::left_objects(&mut tx, file.id).await?;
+            tx.commit().await?;
+            continue;
+        }
         let mut tx = app.db.begin().await?;
-        let deleted = store::delete_chunks(&mut tx, file.id).await?;
-        if deleted == 0 {
-            store::delete(&mut tx, file.id).await?;
+        let Some(file) = store::take_gone(&mut tx).await? else { return Ok(()) };
+        if store::delete_chunks(&mut tx, file).await? == 0 {
+            store::delete(&mut tx, file).await?;
         }
         tx.commit().await?;
-        if deleted == 0 {
-            return Ok(());
-        }
     }
+    Ok(())
 }

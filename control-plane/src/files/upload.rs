@@ -17,7 +17,7 @@ use super::{
     Kind, Source,
     content::{New, Stored, Writer},
     name,
-    object::Upload,
+    object::{Content, Upload},
     orders::{self, Order},
     store, sweep,
 };
@@ -41,7 +41,7 @@ use crate::{
         ("id" = String, Path, description = "The session's id"),
         ("name" = String, Path, description = "What the file is to be called: 1 to 255 bytes, no slash, backslash or control character, no dot in front", max_length = 255),
     ),
-    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream", description = "The file; none is an empty one"),
+    request_body(content = inline(Content), content_type = "application/octet-stream", description = "The file; an empty body is an empty file"),
     security(("api_key" = ["sessions:write"])),
     responses(
         (status = 200, description = "Another file in the place of the former", body = Upload),

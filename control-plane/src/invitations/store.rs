@@ -5,6 +5,7 @@ use proto::id::{InvitationId, WorkspaceId};
 use crate::{
     db::{Tx, from_row, on, parse},
     people::{Email, Role},
+    retention::{Old, old},
 };
 
 /// An invitation. Times are Unix microseconds.
@@ -101,7 +102,7 @@ const OPEN: &str = concat!(
 /// Those that are still good, newest first.
 pub async fn open(tx: &mut Tx, workspace: WorkspaceId) -> sqlx::Result<Vec<InvitationRow>> {
     let now = tx.now_us().await?;
-    on!(tx, |db| { sqlx::query_as(OPEN).bind(workspace.to_string()).bind(now).fetch_all(db).await })
+    on!(tx, |db| sqlx::query_as(OPEN).bind(workspace.to_string()).bind(now).fetch_all(db).await)
 }
 
 const TAKE: &str = "DELETE FROM invitations WHERE id = $1";
@@ -115,14 +116,8 @@ pub async fn take(tx: &mut Tx, id: InvitationId) -> sqlx::Result<bool> {
     })
 }
 
-const FORGET: &str = "DELETE FROM invitations WHERE id IN \
-     (SELECT id FROM invitations WHERE expires_us <= $1 ORDER BY expires_us LIMIT 500)";
-
-/// Deletes some of those that have expired.
-pub async fn forget_expired(tx: &mut Tx) -> sqlx::Result<()> {
-    let now = tx.now_us().await?;
-    on!(tx, |db| sqlx::query(FORGET).bind(now).execute(db).await.map(drop))
-}
+/// Those that have expired.
+pub const OLD: Old = Old { texts: old!("invitations", "expires_us <= $1"), kept_us: 0 };
 
 const PURGE: &str = "DELETE FROM invitations WHERE workspace_id = $1";
 
@@ -133,4 +128,4 @@ pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> sqlx::Result<()> {
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[PUT, GET, OPEN, TAKE, FORGET, PURGE];
+pub(crate) const COMMON: &[&str] = &[PUT, GET, OPEN, TAKE, PURGE];

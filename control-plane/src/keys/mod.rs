@@ -13,6 +13,7 @@ mod tests;
 
 use std::marker::PhantomData;
 
+use anyhow::Context;
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, header, request::Parts};
 use proto::{
@@ -42,6 +43,8 @@ pub const OWNER: &str = "workspace:owner";
 pub trait Needs: Send {
     /// The scope.
     const SCOPE: &'static str;
+    /// Whether the workspace must be the operator's: it is about the server itself.
+    const OF_OPERATOR: bool = false;
 }
 
 /// Needs [`READ`].
@@ -52,6 +55,8 @@ pub enum Write {}
 pub enum Admin {}
 /// Needs [`OWNER`].
 pub enum Owner {}
+/// Needs [`ADMIN`], and a key of the operator's workspace.
+pub enum Operator {}
 
 impl Needs for Read {
     const SCOPE: &'static str = READ;
@@ -65,6 +70,10 @@ impl Needs for Admin {
 impl Needs for Owner {
     const SCOPE: &'static str = OWNER;
 }
+impl Needs for Operator {
+    const SCOPE: &'static str = ADMIN;
+    const OF_OPERATOR: bool = true;
+}
 
 /// Whose request this is: its API key is good, is within its rate limit, and allows what the
 /// route needs, in this order. Depends on the key alone, so it answers before anything else of
@@ -74,6 +83,8 @@ pub struct Caller<S> {
     pub workspace: WorkspaceId,
     /// Who is to be named for what it does.
     pub actor: Actor,
+    /// How many sessions the workspace may have at once; `None`: as many as there is room for.
+    pub sessions_at_once: Option<u32>,
     scope: PhantomData<S>,
 }
 
@@ -96,8 +107,14 @@ impl<S: Needs> FromRequestParts<App> for Caller<S> {
             let detail = format!("the API key lacks the scope {}", S::SCOPE);
             return Err(Problem::new(Slug::Forbidden, detail));
         }
+        if S::OF_OPERATOR && !record.of_operator {
+            let detail = "agents belong to the server: only keys of its operator's workspace may \
+                          see and drain them (`ventus operator workspace list` says which it is)";
+            return Err(Problem::new(Slug::Forbidden, detail));
+        }
         let actor = Actor::api_key(id, parts);
-        Ok(Self { workspace: record.workspace_id, actor, scope: PhantomData })
+        let store::KeyRow { workspace_id: workspace, sessions_at_once, .. } = record;
+        Ok(Self { workspace, actor, sessions_at_once, scope: PhantomData })
     }
 }
 
@@ -188,6 +205,39 @@ pub async fn create(
 ) -> anyhow::Result<String> {
     let (_, key) = make(tx, workspace, None, label, scopes).await?;
     Ok(key)
+}
+
+/// A key that somebody else made. Has no `Debug`: its hash is not for logs either.
+pub struct Given {
+    id: KeyId,
+    hash: Vec<u8>,
+}
+
+impl Given {
+    /// Reads `vs_<ULID>.<32 characters>`.
+    ///
+    /// # Errors
+    ///
+    /// When it is none; what it is instead is not said.
+    pub fn parse(key: &str) -> anyhow::Result<Self> {
+        let parsed = credential::parse(PREFIX, key);
+        let (id, secret) = parsed
+            .context("the first API key must be vs_, a ULID, a point, and 32 letters and digits")?;
+        Ok(Self { id, hash: credential::hash(secret) })
+    }
+}
+
+/// Records a key that was given, for nobody.
+pub(crate) async fn record(
+    tx: &mut Tx,
+    workspace: WorkspaceId,
+    given: &Given,
+    label: &str,
+    scopes: &[&str],
+) -> sqlx::Result<()> {
+    let Given { id, hash } = given;
+    let new = store::NewKey { id: *id, workspace, maker: None, label, hash, scopes };
+    store::insert(tx, &new).await
 }
 
 /// Makes a key for a person, or for nobody: its id, and the key itself.

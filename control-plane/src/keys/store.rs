@@ -4,7 +4,8 @@ use proto::id::{KeyId, UserId, WorkspaceId};
 
 use super::{Bound, Scopes};
 use crate::{
-    db::{Tx, from_row, on, parse, parse_opt},
+    db::{Tx, from_row, on, parse, parse_opt, unsigned},
+    retention::{Old, old},
     workspaces::Plan,
 };
 
@@ -26,6 +27,8 @@ pub struct KeyRow {
     pub scopes: Scopes,
     /// Its workspace's plan, which sets its rate limits.
     pub plan: Plan,
+    /// How many sessions its workspace may have at once; `None`: as many as there is room for.
+    pub sessions_at_once: Option<u32>,
     /// When it was made.
     pub created_us: i64,
     /// Who made it; `None`: the server.
@@ -34,6 +37,8 @@ pub struct KeyRow {
     pub revoked_us: Option<i64>,
     /// Whether its workspace is neither suspended nor deleted.
     workspace_open: bool,
+    /// Whether its workspace is the operator's.
+    pub of_operator: bool,
 }
 
 impl KeyRow {
@@ -51,6 +56,8 @@ from_row!(KeyRow, |row| {
         None => Bound::None,
         Some(_) => Bound::Maker(parse_opt(role.as_deref())?),
     };
+    let plan: Plan = parse(row.try_get("plan")?)?;
+    let limit = row.try_get::<Option<i64>, _>("session_limit")?.map(unsigned).transpose()?;
     let suspended_us: Option<i64> = row.try_get("suspended_us")?;
     let deleted_us: Option<i64> = row.try_get("deleted_us")?;
     Self {
@@ -59,10 +66,12 @@ from_row!(KeyRow, |row| {
         label: row.try_get("label")?,
         secret_hash: row.try_get("secret_hash")?,
         scopes: Scopes { given: row.try_get("scopes")?, bound },
-        plan: parse(row.try_get("plan")?)?,
+        plan,
+        sessions_at_once: limit.or(plan.sessions_at_once()),
         created_us: row.try_get("created_us")?,
         created_by,
         revoked_us: row.try_get("revoked_us")?,
+        of_operator: row.try_get::<i64, _>("operator")? == 1,
         workspace_open: suspended_us.is_none() && deleted_us.is_none(),
     }
 });
@@ -71,8 +80,8 @@ macro_rules! keys {
     ($which:literal) => {
         concat!(
             "SELECT api_keys.id, api_keys.workspace_id, label, secret_hash, scopes, \
-             api_keys.created_us, created_by, revoked_us, role AS maker_role, plan, suspended_us, \
-             deleted_us FROM api_keys \
+             api_keys.created_us, created_by, revoked_us, role AS maker_role, plan, session_limit, \
+             suspended_us, deleted_us, operator FROM api_keys \
              JOIN workspaces ON workspaces.id = api_keys.workspace_id \
              LEFT JOIN memberships ON memberships.workspace_id = api_keys.workspace_id \
              AND memberships.user_id = api_keys.created_by WHERE ",
@@ -171,14 +180,8 @@ pub async fn revoke_all_of(
     })
 }
 
-const FORGET: &str = "DELETE FROM api_keys WHERE id IN \
-     (SELECT id FROM api_keys WHERE revoked_us <= $1 ORDER BY revoked_us LIMIT 500)";
-
-/// Deletes some of those that were revoked long ago.
-pub async fn forget_revoked(tx: &mut Tx) -> sqlx::Result<()> {
-    let before = tx.now_us().await? - LISTED_US;
-    on!(tx, |db| sqlx::query(FORGET).bind(before).execute(db).await.map(drop))
-}
+/// Those that were revoked long ago.
+pub const OLD: Old = Old { texts: old!("api_keys", "revoked_us <= $1"), kept_us: LISTED_US };
 
 const PURGE: &str = "DELETE FROM api_keys WHERE workspace_id = $1";
 
@@ -189,4 +192,4 @@ pub async fn purge(tx: &mut Tx, workspace: WorkspaceId) -> sqlx::Result<()> {
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[INSERT, FIND, LISTED, REVOKE, REVOKE_ALL_OF, FORGET, PURGE];
+pub(crate) const COMMON: &[&str] = &[INSERT, FIND, LISTED, REVOKE, REVOKE_ALL_OF, PURGE];

@@ -3,8 +3,8 @@ use serde_json::json;
 
 use crate::{
     people::Role,
+    retention,
     testing::{TestApp, on_both_databases},
-    workspaces::upkeep,
 };
 
 on_both_databases! {
@@ -30,14 +30,14 @@ on_both_databases! {
         // 90 days later it is neither listed nor there.
         let day = "UPDATE api_keys SET revoked_us = revoked_us - 7775000000000 WHERE id = $1";
         app.sql(day, &[id]).await;
-        upkeep::sweep(&app.app).await.unwrap();
+        retention::sweep(&app.app).await.unwrap();
         let listed = member.ws(Method::GET, "/api-keys").send().await.expect(200);
         assert_eq!(listed["items"].as_array().unwrap().len(), 1);
         let more = "UPDATE api_keys SET revoked_us = revoked_us - 2000000000 WHERE id = $1";
         app.sql(more, &[id]).await;
         let listed = member.ws(Method::GET, "/api-keys").send().await.expect(200);
         assert_eq!(listed["items"], json!([]));
-        upkeep::sweep(&app.app).await.unwrap();
+        retention::sweep(&app.app).await.unwrap();
         revoke().send().await.problem(404, "not-found");
     }
 

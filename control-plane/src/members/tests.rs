@@ -350,7 +350,7 @@ on_both_databases! {
         app.exchange(&token).await.problem(401, "unauthorized");
         let open = owner.ws(Method::GET, "/invitations").send().await.expect(200);
         assert_eq!(open["items"], json!([]));
-        crate::workspaces::upkeep::sweep(&app.app).await.unwrap();
+        crate::retention::sweep(&app.app).await.unwrap();
         assert_eq!(app.count("SELECT COUNT(*) FROM invitations").await, 0);
         for body in [
             json!({"email": "nobody", "role": "member"}),

@@ -1,37 +1,17 @@
 //! Deletes objects that no profile names: what a process left that died between writing an
-//! object and its row, or between a row's end and its object's. Takes no input, so a restart
-//! or a second replica does no harm.
+//! object and its row, or between a row's end and its object's.
 
 use std::time::Duration;
 
-use tokio::time;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use super::store;
 use crate::{app::App, error::Error};
 
 /// How often to look.
-const LOOK_EVERY: Duration = Duration::from_secs(3_600);
+pub const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// A younger object may belong to a row that is just being written.
-const AGE: Duration = Duration::from_secs(3_600);
-
-/// Runs until it is stopped.
-pub async fn run(app: App, stop: CancellationToken) {
-    let mut tick = time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => (),
-        }
-        if let Err(error) = orphans(&app, AGE).await {
-            error!(
-                ?error,
-                "could not look for objects without profiles; the next look tries again"
-            );
-        }
-    }
-}
+pub const AGE: Duration = Duration::from_secs(3_600);
 
 /// Deletes the objects of at least this age that no profile names.
 pub async fn orphans(app: &App, age: Duration) -> Result<(), Error> {

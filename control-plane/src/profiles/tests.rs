@@ -40,7 +40,7 @@ fn held(app: &TestApp, profile: &Value) -> Call {
 async fn actions(app: &TestApp) -> Vec<String> {
     let mut tx = app.app.db.read().await.unwrap();
     let text = "SELECT action FROM audit WHERE action LIKE 'profile.%' ORDER BY id";
-    on!(tx, |db| sqlx::query_scalar(text).fetch_all(db).await.unwrap())
+    on!(tx, |db| sqlx::query_scalar(text).fetch_all(db).await).unwrap()
 }
 
 /// A replica that keeps large contents in a directory of the test's.

@@ -18,19 +18,15 @@ use proto::{
     id::KeyId,
     problem::{AnswerHeaders, Problem, Slug},
 };
-use tokio::time;
-use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 use crate::{
-    app::App,
     config::Config,
     db::{Db, Link, Tx},
     workspaces::Plan,
 };
 
 /// How often SQLite's counts are saved.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+pub const SAVE_EVERY: Duration = Duration::from_secs(5);
 /// Length of the windows.
 const MINUTE_SECONDS: i64 = 60;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -185,20 +181,5 @@ impl RateLimits {
         }
         self.counted.retain(|_, counted| counted.counts.day >= today);
         Ok(())
-    }
-}
-
-/// Saves until it is stopped. What the last requests add is saved before the database closes.
-pub async fn run(app: App, stop: CancellationToken) {
-    let mut tick = time::interval(SAVE_EVERY);
-    tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => (),
-        }
-        if let Err(error) = app.rate_limits.save(&app.db).await {
-            error!(?error, "could not save the counts of requests; the next time tries again");
-        }
     }
 }

@@ -2,8 +2,11 @@
 
 use proto::id::KeyId;
 
-use super::{Counts, DAY_SECONDS};
-use crate::db::{Tx, from_row, on};
+use super::Counts;
+use crate::{
+    db::{Tx, from_row, on},
+    retention::{Old, old},
+};
 
 from_row!(Counts, |row| Self {
     minute: row.try_get("minute")?,
@@ -88,17 +91,13 @@ pub async fn save(tx: &mut Tx, key: KeyId, counts: Counts) -> sqlx::Result<()> {
     })
 }
 
-const FORGET: &str = "DELETE FROM rate_limits WHERE day < $1";
-
-/// Deletes the counts of keys that have made no request since yesterday.
-pub async fn forget_old(tx: &mut Tx) -> sqlx::Result<()> {
-    let today = tx.now_us().await? / 1_000_000 / DAY_SECONDS;
-    on!(tx, |db| sqlx::query(FORGET).bind(today).execute(db).await.map(drop))
-}
+/// Counts of keys that have made no request since yesterday.
+pub const OLD: Old =
+    Old { texts: old!("rate_limits", "day < CAST($1 AS BIGINT) / 86400000000"), kept_us: 0 };
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[LOAD, FORGET];
+pub(crate) const COMMON: &[&str] = &[LOAD];
 /// SQLite's alone.
 #[cfg(test)]
 pub(crate) const SQLITE_ONLY: &[&str] = &[SAVE];

@@ -147,9 +147,7 @@ on_both_databases! {
         take(&app, old).await;
         app.sql("UPDATE rate_limits SET day = day - 1", &[]).await;
         take(&app, new).await;
-        let mut tx = app.tx().await;
-        store::forget_old(&mut tx).await.unwrap();
-        tx.commit().await.unwrap();
+        crate::retention::sweep(&app.app).await.unwrap();
         let mut tx = app.app.db.read().await.unwrap();
         assert_eq!(store::load(&mut tx, old).await.unwrap(), None);
         assert!(store::load(&mut tx, new).await.unwrap().is_some());

@@ -17,6 +17,7 @@ use crate::{
     app::App,
     db::{Tx, from_row, on, parse},
     error::Error,
+    retention::{Old, old},
     secrets::{DataKey, Secrets, Undecryptable},
     storage_state::StorageState,
 };
@@ -246,14 +247,22 @@ pub async fn asked_of(tx: &mut Tx, agent: AgentId) -> sqlx::Result<Vec<(CaptureI
     rows.iter().map(|(id, session)| Ok((parse(id)?, parse(session)?))).collect()
 }
 
-const FORGET: &str = "DELETE FROM captures WHERE created_us < $1";
+const ASKED: &str = "SELECT agent_id, id, session_id FROM captures \
+     WHERE status = 'ASKED' ORDER BY id";
 
-/// Deletes captures that nobody waits for any more.
-pub async fn forget_stale(tx: &mut Tx) -> sqlx::Result<()> {
-    let before = tx.now_us().await? - STALE_US;
-    on!(tx, |db| sqlx::query(FORGET).bind(before).execute(db).await.map(drop))
+/// What any agent has been asked for and has not answered.
+pub async fn asked(tx: &mut Tx) -> sqlx::Result<Vec<(AgentId, CaptureId, SessionId)>> {
+    let rows: Vec<(String, String, String)> =
+        on!(tx, |db| sqlx::query_as(ASKED).fetch_all(db).await)?;
+    let read = |(agent, id, session): &(String, String, String)| {
+        Ok((parse(agent)?, parse(id)?, parse(session)?))
+    };
+    rows.iter().map(read).collect()
 }
+
+/// Captures that nobody waits for any more.
+pub const OLD: Old = Old { texts: old!("captures", "created_us < $1"), kept_us: STALE_US };
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[INSERT, DONE, FAILED, GET, DELETE, ASKED_OF, FORGET];
+pub(crate) const COMMON: &[&str] = &[INSERT, DONE, FAILED, GET, DELETE, ASKED_OF, ASKED];

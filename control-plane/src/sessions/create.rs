@@ -4,6 +4,7 @@
 //! and idempotency record are one transaction. Once that is committed the session no longer
 //! needs its request: agent and store bring it up, whoever still listens.
 
+mod place;
 mod schema;
 
 use std::{sync::Arc, time::Duration};
@@ -15,35 +16,32 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use proto::{
-    id::{AgentId, SessionId, WorkspaceId},
+    id::{SessionId, WorkspaceId},
     problem::Problem,
-    region::Region,
     session::SessionStatus,
+    trace,
 };
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::info;
+use tokio::time::{Instant, timeout};
+use tracing::{Span, field::display};
 
 use super::{
-    NewSession, SessionRow,
-    changes::Watch,
+    NewSession,
+    changes::{Seen, Watch},
     idempotency,
-    inputs::{self, Inputs, Ready},
+    inputs::Ready,
     object::Session,
     prefer::Prefer,
-    queue::Head,
-    store, traceparent, validate,
+    store, validate,
+    wanted::Wanted,
 };
 use crate::{
-    agents,
-    api::{BodyFailure, Failure, NoCapacity},
+    api::{BodyFailure, Failure, NoCapacity, NoMoreSessions},
     app::App,
-    audit::{self, Actor, Deed},
-    db::Tx,
+    audit::Actor,
     error::Error,
     keys::{Caller, Write},
-    regions,
-    request::{CREATE_LIMIT, Query, WrittenBody},
-    scheduling,
+    metrics::Stage,
+    request::{CREATE_LIMIT, Query, Reached, WrittenBody},
 };
 
 /// How often a waiting create looks at the store without having been woken.
@@ -56,9 +54,13 @@ const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
 /// Answers once the browser is there: 201 with a `connect_url` that works at once. With
 /// `Prefer: respond-async` it answers as soon as a slot is reserved, with `PROVISIONING`.
 ///
-/// When no slot is free the request waits, first come, first served in its region: 5 seconds,
-/// or as many as `Prefer: wait=N` says (0 to 60, never longer than `timeout_seconds`). Then
-/// it answers 503, and nothing was created. At most 1,000 requests wait for one region.
+/// With several regions, or `any`, the session runs in the first of them that has room.
+///
+/// When no slot is free the request waits: 5 seconds, or as many as `Prefer: wait=N` says (0 to
+/// 60, never longer than `timeout_seconds`). In each region workspaces take turns, and a
+/// workspace's requests are served in the order in which they came. Then it answers 503 with
+/// where it stood in the queue, and nothing was created. At most 1,000 requests wait for one
+/// region. A workspace that has as many sessions as it may have does not wait: 429.
 ///
 /// A repetition with the same `Idempotency-Key` and body within 24 hours answers 200 with the
 /// same session as it now is; a create that failed does not use its key up.
@@ -77,11 +79,13 @@ const LAUNCH_PATIENCE: Duration = Duration::from_secs(120);
                 ("Preference-Applied" = String, description = "What was granted of `Prefer`"))),
         Failure,
         BodyFailure,
+        NoMoreSessions,
         NoCapacity,
     ))]
 pub async fn handler(
     State(app): State<App>,
     caller: Caller<Write>,
+    reached: Reached,
     query: Query,
     headers: HeaderMap,
     body: WrittenBody<CREATE_LIMIT>,
@@ -89,11 +93,13 @@ pub async fn handler(
     query.allow_none()?;
     let key = idempotency::key(&headers)?;
     let prefer = Prefer::of(&headers);
-    let mut request = Request::read(&app, caller, key, &body, prefer, &headers)?;
+    let mut request = Request::read(caller, key, &body, prefer, &headers)?;
     let (created, Seen { row, now_us }) = create(&app, &mut request, prefer.respond_async).await?;
+    Span::current().record("ventus.session.id", display(row.id));
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("/v1/sessions/{}", row.id));
-    let mut response = (status, Json(Session::of(&app, row, now_us))).into_response();
+    let mut response =
+        (status, Json(Session::of(&app, row, now_us).reached(&app, &reached))).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -110,8 +116,9 @@ struct Request {
     actor: Actor,
     key: String,
     fingerprint: Vec<u8>,
-    /// `Err` for a name that no region can have.
-    region: Result<Region, String>,
+    region: Wanted,
+    /// How many sessions the workspace may have at once, if that is bounded.
+    sessions_at_once: Option<u32>,
     session: NewSession,
     /// What its launch needs beside its row, once that has been put together.
     inputs: Option<Arc<Ready>>,
@@ -123,7 +130,6 @@ struct Request {
 
 impl Request {
     fn read(
-        app: &App,
         caller: Caller<Write>,
         key: String,
         body: &WrittenBody<CREATE_LIMIT>,
@@ -131,10 +137,6 @@ impl Request {
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
         let validate::Create { region, session } = validate::create(&body.value, &body.text)?;
-        let region = match region {
-            None => Ok(app.config.default_region.clone()),
-            Some(name) => name.parse().map_err(|_| name),
-        };
         let lifetime = Duration::from_secs(session.timeout_seconds.into());
         Ok(Self {
             workspace: caller.workspace,
@@ -142,9 +144,10 @@ impl Request {
             key,
             fingerprint: idempotency::fingerprint(&body.value),
             region,
+            sessions_at_once: caller.sessions_at_once,
             session,
             inputs: None,
-            traceparent: traceparent::of(headers).unwrap_or_default(),
+            traceparent: traceparent_of(headers),
             arrived: Instant::now(),
             patience: prefer.wait().min(lifetime),
         })
@@ -155,6 +158,13 @@ impl Request {
     }
 }
 
+/// What the session's own spans continue: the request's span if it is exported, else what the
+/// caller sent, or nothing.
+fn traceparent_of(headers: &HeaderMap) -> String {
+    let sent = || trace::traceparent(headers).map(str::to_owned);
+    trace::current().or_else(sent).unwrap_or_default()
+}
+
 /// Makes the session, or finds the one that the key stands for. Says which of the two.
 async fn create(
     app: &App,
@@ -163,13 +173,18 @@ async fn create(
 ) -> Result<(bool, Seen), Error> {
     let reserved = {
         let _turn = app.turns.take(request.workspace, &request.key).await;
-        reserve(app, request).await?
+        place::reserve(app, request).await?
     };
     let (created, seen) = match reserved {
         Reserved::New(seen, _) if respond_async => return Ok((true, *seen)),
         Reserved::New(seen, watch) => {
-            let id = seen.row.id;
-            (true, settled(app, id, Some(*seen), watch).await?)
+            let (id, placed) = (seen.row.id, Instant::now());
+            let seen = settled(app, id, Some(*seen), watch).await?;
+            if seen.row.status == SessionStatus::Running {
+                app.metrics.created(Stage::Launch, placed.elapsed());
+                app.metrics.created(Stage::Total, request.arrived.elapsed());
+            }
+            (true, seen)
         }
         Reserved::Known(id) => (false, settled(app, id, None, app.changes.watch(id)).await?),
     };
@@ -179,152 +194,12 @@ async fn create(
     Ok((created, seen))
 }
 
-/// A session, and when it was so by the database's clock.
-struct Seen {
-    row: SessionRow,
-    now_us: i64,
-}
-
 /// What a request has in the store.
 enum Reserved {
     /// A session of its own, and a watch that has seen nothing of it yet.
     New(Box<Seen>, Watch),
     /// The session that its key stands for.
     Known(SessionId),
-}
-
-/// Gets a slot, waiting for one if need be.
-async fn reserve(app: &App, request: &mut Request) -> Result<Reserved, Error> {
-    if request.session.has_inputs() {
-        // What the key stands for counts before what has become of a profile.
-        if let Some(reserved) = attempt(app, request, false).await? {
-            return Ok(reserved);
-        }
-        let inputs = inputs::prepare(app, request.workspace, &request.session).await?;
-        request.inputs = inputs.map(Arc::new);
-    }
-    let request = &*request;
-    let waiting = request.region.as_ref().is_ok_and(|region| app.queue.is_waiting(region));
-    if let Some(reserved) = attempt(app, request, !waiting).await? {
-        return Ok(reserved);
-    }
-    let regions: Vec<_> = regions::all(app).await?.into_iter().map(|row| row.region).collect();
-    let region = match &request.region {
-        Ok(region) if regions.contains(region) => region,
-        Ok(region) => {
-            return Err(Error::UnknownRegion { region: region.to_string(), known: regions });
-        }
-        Err(name) => return Err(Error::UnknownRegion { region: name.clone(), known: regions }),
-    };
-    let line = app.queue.line(region);
-    let place = line.join().ok_or_else(|| Error::QueueFull(region.clone()))?;
-    let reserved = tokio::select! {
-        // A request that has no time to wait is not put off by a queue that it heads.
-        biased;
-        head = place.head() => at_head(app, request, &head).await?,
-        () = impatient(app, request) => None,
-    };
-    reserved.ok_or_else(|| Error::NoCapacity {
-        region: region.clone(),
-        waited_ms: u64::try_from(request.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
-        others: regions.into_iter().filter(|other| other != region).collect(),
-    })
-}
-
-/// Tries whenever there may be room, until the request has waited long enough. Only waiting
-/// is cut short: an attempt may be about to commit.
-async fn at_head(app: &App, request: &Request, head: &Head<'_>) -> Result<Option<Reserved>, Error> {
-    loop {
-        if let Some(reserved) = attempt(app, request, true).await? {
-            return Ok(Some(reserved));
-        }
-        tokio::select! {
-            () = head.room() => (),
-            () = impatient(app, request) => return Ok(None),
-        }
-    }
-}
-
-/// Ends when the request has waited long enough, or the server stops.
-async fn impatient(app: &App, request: &Request) {
-    tokio::select! {
-        () = sleep_until(request.deadline()) => (),
-        () = app.stop.cancelled() => (),
-    }
-}
-
-/// One transaction: finds what the key stands for, or else a slot, and records the session.
-/// `None` when there is no slot, or the request may not take one.
-async fn attempt(app: &App, request: &Request, may_place: bool) -> Result<Option<Reserved>, Error> {
-    loop {
-        let mut tx = app.db.begin().await?;
-        let known = idempotency::find(&mut tx, request.workspace, &request.key).await?;
-        if let Some(known) = known {
-            // What was read must be durable before it is told.
-            tx.commit().await?;
-            if known.fingerprint != request.fingerprint {
-                return Err(Error::KeyReused);
-            }
-            return Ok(Some(Reserved::Known(known.session_id)));
-        }
-        let (Ok(region), true) = (&request.region, may_place) else { return Ok(None) };
-        let agents = agents::store::lock_with_room(&mut tx, region).await?;
-        let Some(agent) = scheduling::place(&agents) else { return Ok(None) };
-        let now_us = tx.now_us().await?;
-        let Some(row) = record(app, &mut tx, request, region, agent).await? else {
-            // Another replica was faster with this key: take what it made.
-            continue;
-        };
-        // In a task of its own: when the caller leaves now, the agent still hears of it.
-        let launch = app.tasks.spawn({
-            let (app, inputs) = (app.clone(), request.inputs.clone());
-            async move {
-                let watch = app.changes.watch(row.id);
-                tx.commit().await?;
-                info!(session = %row.id, %agent, region = %row.region, "placed");
-                let none = Inputs::default();
-                app.hub.assign(agent, &row, inputs.as_ref().map_or(&none, |ready| &ready.inputs));
-                Ok::<_, Error>(Reserved::New(Box::new(Seen { row, now_us }), watch))
-            }
-        });
-        return launch.await.map_err(anyhow::Error::from)?.map(Some);
-    }
-}
-
-/// The session, its events, its key, and what its launch needs. `None` when the key is taken.
-async fn record(
-    app: &App,
-    tx: &mut Tx,
-    request: &Request,
-    region: &Region,
-    agent: AgentId,
-) -> Result<Option<SessionRow>, Error> {
-    let now_us = tx.now_us().await?;
-    let waited_us = i64::try_from(request.arrived.elapsed().as_micros()).unwrap_or(0);
-    let placed = store::Placed {
-        workspace: request.workspace,
-        region,
-        agent,
-        // In whole milliseconds, as callers see it, so that filters by time are exact.
-        created_us: (now_us - waited_us) / 1000 * 1000,
-        traceparent: &request.traceparent,
-    };
-    let row = store::insert(tx, &placed, &request.session).await?;
-    let (key, fingerprint) = (&request.key, &request.fingerprint);
-    if !idempotency::record(tx, request.workspace, key, fingerprint, row.id).await? {
-        return Ok(None);
-    }
-    if let Some(inputs) = &request.inputs {
-        inputs::insert(tx, &app.secrets, row.id, inputs).await?;
-    }
-    let deed = Deed {
-        action: "session.create",
-        target_kind: "session",
-        target_id: &row.id.to_string(),
-        detail: &[("region", region.as_str().into())],
-    };
-    audit::record(tx, request.workspace, &request.actor, deed).await?;
-    Ok(Some(row))
 }
 
 /// Waits until the session runs or is over. `seen` is what is known of it so far.
@@ -345,8 +220,9 @@ async fn settled(
         if !comes_up || Instant::now() >= deadline {
             return Ok(known);
         }
-        // Running into the limit is one of the two reasons to look again.
-        let _ = timeout(LOOK_EVERY, watch.changed()).await;
+        // Running into the limit is one of the reasons to look again.
+        let told = timeout(LOOK_EVERY, watch.changed()).await;
+        seen = told.ok().flatten().map(|told| *told);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     audit::{self, Actor, Deed},
     error::Error,
     keys::{Caller, Write},
-    request::{Body, Query},
+    request::{Body, Query, Reached},
 };
 
 /// Exactly one of the two.
@@ -106,6 +106,7 @@ pub async fn delete(
 pub async fn patch(
     State(app): State<App>,
     caller: Caller<Write>,
+    reached: Reached,
     Path(id): Path<String>,
     query: Query,
     Body(body): Body,
@@ -119,7 +120,7 @@ pub async fn patch(
         }
         validate::Change::Labels(labels) => {
             let session = label(&app, caller.workspace, id, &labels).await?;
-            Ok(Json(session).into_response())
+            Ok(Json(session.reached(&app, &reached)).into_response())
         }
     }
 }
@@ -149,14 +150,17 @@ pub async fn end(
         audit::record(&mut tx, workspace, actor, deed).await?;
     }
     tx.commit().await?;
-    if let Some(agent) = session.agent_id
-        && session.slot_held
+    // As the end found it: it may have gone to another agent since it was read.
+    let held = ended.as_ref().unwrap_or(&session);
+    if let Some(agent) = held.agent_id
+        && held.slot_held
     {
         let known = session.reason.map(|reason| reason.code);
         let forced = reason == EndReason::ForceStopped;
         app.hub.release(agent, id, known.filter(|_| !forced).unwrap_or(reason));
     }
-    if ended.is_some() {
+    if let Some(ended) = ended {
+        app.metrics.ended(&ended.region, reason);
         info!(session = %id, %reason, "ended by request");
         app.changes.wake(id);
     }

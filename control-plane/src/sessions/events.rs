@@ -30,7 +30,8 @@ pub struct Event {
     /// When.
     #[schema(format = DateTime, example = "2026-11-22T12:00:00.000Z")]
     at: String,
-    /// Why; null but for final states.
+    /// Why: for final states, and for `PROVISIONING` once more, with another agent, because the
+    /// former could not start the browser. Null otherwise.
     reason: Option<StatusReason>,
 }
 
@@ -42,7 +43,8 @@ pub struct Events {
 
 /// List a session's events
 ///
-/// Every transition that the session has made, oldest first. Events never change.
+/// Every transition that the session has made, oldest first. Events never change. A launch
+/// that fails on one agent is tried on up to two others: each has a `PROVISIONING` of its own.
 #[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "sessions",
     operation_id = "listSessionEvents",
     params(("id" = String, Path, description = "The session's id")),

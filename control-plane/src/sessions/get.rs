@@ -12,7 +12,7 @@ use crate::{
     app::App,
     error::Error,
     keys::{Caller, Read},
-    request::Query,
+    request::{Query, Reached},
 };
 
 /// Get a session
@@ -29,6 +29,7 @@ use crate::{
 pub async fn handler(
     State(app): State<App>,
     caller: Caller<Read>,
+    reached: Reached,
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Json<Session>, Problem> {
@@ -38,7 +39,7 @@ pub async fn handler(
     let row = store::get_in(&mut tx, caller.workspace, id).await.map_err(Error::from)?;
     let row = row.ok_or(Error::NoSuchSession)?;
     let now_us = tx.now_us().await.map_err(Error::from)?;
-    Ok(Json(Session::of(&app, row, now_us)))
+    Ok(Json(Session::of(&app, row, now_us).reached(&app, &reached)))
 }
 
 /// The id in a path. What is no id names no session.

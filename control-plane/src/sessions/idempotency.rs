@@ -16,7 +16,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::db::{Tx, from_row, on, parse};
+use crate::{
+    db::{Tx, from_row, on, parse},
+    retention::{Old, old},
+};
 
 /// The header that carries the key.
 pub const HEADER: &str = "idempotency-key";
@@ -180,17 +183,12 @@ pub async fn forget(tx: &mut Tx, session: SessionId) -> sqlx::Result<()> {
     on!(tx, |db| sqlx::query(FORGET).bind(session.to_string()).execute(db).await.map(drop))
 }
 
-const PURGE: &str = "DELETE FROM idempotency WHERE expires_us <= $1";
-
-/// Deletes the keys whose time is over.
-pub async fn purge(tx: &mut Tx) -> sqlx::Result<()> {
-    let now = tx.now_us().await?;
-    on!(tx, |db| sqlx::query(PURGE).bind(now).execute(db).await.map(drop))
-}
+/// Keys whose time is over.
+pub const OLD: Old = Old { texts: old!("idempotency", "expires_us <= $1"), kept_us: 0 };
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[FIND, RECORD, FORGET, PURGE];
+pub(crate) const COMMON: &[&str] = &[FIND, RECORD, FORGET];
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use crate::{
     app::App,
     error::Error,
     keys::{Caller, Write},
-    request::{Body, Query},
+    request::{Body, Query, Reached},
 };
 
 /// Everything is optional.
@@ -52,6 +52,7 @@ pub struct KeepAlive {
 pub async fn handler(
     State(app): State<App>,
     caller: Caller<Write>,
+    reached: Reached,
     Path(id): Path<String>,
     query: Query,
     Body(body): Body,
@@ -59,7 +60,8 @@ pub async fn handler(
     query.allow_none()?;
     let id = named(&id)?;
     let extend_seconds = validate::keepalive(&body)?;
-    Ok(Json(keep_alive(&app, caller.workspace, id, extend_seconds).await?))
+    let session = keep_alive(&app, caller.workspace, id, extend_seconds).await?;
+    Ok(Json(session.reached(&app, &reached)))
 }
 
 /// Restarts a session's keep-alive and moves its deadline by this much.

@@ -26,7 +26,7 @@ use crate::{
     error::Error,
     keys::{Caller, Read},
     paging::{self, UNKNOWN, Wanted, time},
-    request::Query,
+    request::{Query, Reached},
 };
 
 /// One page of sessions, newest first.
@@ -130,6 +130,7 @@ impl paging::Filters for Filters {
 pub async fn handler(
     State(app): State<App>,
     caller: Caller<Read>,
+    reached: Reached,
     query: Query,
 ) -> Result<Json<Page>, Problem> {
     let wanted = Wanted::<Filters>::read(query)?;
@@ -139,7 +140,10 @@ pub async fn handler(
     let mut rows = rows.map_err(Error::from)?;
     let now_us = tx.now_us().await.map_err(Error::from)?;
     let next_cursor = wanted.cut(&mut rows, &app.secrets, caller.workspace, |row| row.id);
-    let items = rows.into_iter().map(|row| Session::of(&app, row, now_us)).collect();
+    let items = rows
+        .into_iter()
+        .map(|row| Session::of(&app, row, now_us).reached(&app, &reached))
+        .collect();
     Ok(Json(Page { items, has_more: next_cursor.is_some(), next_cursor }))
 }
 

@@ -33,8 +33,8 @@ pub mod queue;
 mod reports;
 pub mod save_profile;
 pub mod store;
-mod traceparent;
 pub(crate) mod validate;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -47,12 +47,14 @@ use proto::{
     session::{EndReason, SessionStatus},
 };
 use serde::{Deserialize, Serialize};
+use tracing::{Span, error_span};
 use utoipa::ToSchema;
 
 use crate::storage_state::StorageState;
 use egress::Egress;
 use proxy::Upstream;
-pub use reports::{Lost, ended, lost, lost_in, started, usage};
+pub use reports::{Reporter, ended, ending, lost, started, usage};
+pub(crate) use wanted::ANY;
 
 /// The size of a page's visible part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -152,5 +154,13 @@ impl SessionRow {
     /// Whether it ended before its browser ever ran: to its creator the create failed.
     pub fn never_ran(&self) -> bool {
         self.status == SessionStatus::Errored && self.started_us.is_none()
+    }
+
+    /// What log lines are in that tell of it beyond its own request: its trace.
+    pub fn log_span(&self) -> Span {
+        match self.traceparent.as_str() {
+            "" => Span::none(),
+            traceparent => error_span!("session", traceparent),
+        }
     }
 }

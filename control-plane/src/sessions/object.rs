@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::forma
 use utoipa::ToSchema;
 
 use super::{Reason, SessionRow, Viewport, connect_url, egress::Egress};
-use crate::app::App;
+use crate::{app::App, request::Reached};
 
 /// A browser lent to you, for a time.
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,6 +127,8 @@ pub enum ReasonCode {
     ResourceLimit,
     /// Its agent died.
     AgentLost,
+    /// Its agent was taken out of service, and it had not ended by itself in the time for that.
+    AgentDrained,
     /// An administrator stopped it.
     ForceStopped,
 }
@@ -175,6 +177,14 @@ pub struct Usage {
 }
 
 impl Session {
+    /// With a connect URL for whoever reached us there, if the agent is where we are.
+    pub fn reached(mut self, app: &App, reached: &Reached) -> Self {
+        if let Some(url) = &mut self.connect_url {
+            reached.redirect(app.config.own_data_plane.as_deref(), url);
+        }
+        self
+    }
+
     /// What callers may see of a session, with a fresh connect URL.
     pub fn of(app: &App, row: SessionRow, now_us: i64) -> Self {
         let connect_url = connect_url::of(app, &row, now_us);

@@ -1,93 +1,177 @@
 //! What agents say of their sessions, and what follows from it. All of these may be repeated
 //! or come late: what no longer fits the session's row changes nothing.
 
+use std::{borrow::Cow, time::Duration};
+
 use proto::{
     agent::SessionUsage,
     id::{AgentId, SessionId},
     region::Region,
     session::{EndReason, SessionStatus},
 };
-use tracing::{error, info, warn};
+use tokio::time::sleep;
+use tracing::{Span, error, field::display, info, warn};
 
 use super::{
-    SessionRow, idempotency,
+    SessionRow,
+    changes::Seen,
+    idempotency,
     inputs::{self, Sealed},
     store,
 };
-use crate::{agents, app::App, db::Tx, scheduling};
+use crate::{
+    agents::{self, slots::Slot},
+    app::App,
+    db::Tx,
+    files::orders,
+    periodic::part_of,
+};
 
-/// The browser is up: PROVISIONING becomes RUNNING.
-pub async fn started(app: &App, agent: AgentId, id: SessionId) -> sqlx::Result<()> {
+/// Most agents that try to launch a session.
+const AGENTS_MAX: usize = 3;
+/// How long after its creation a session may still go to another agent, in microseconds: as
+/// long as a create waits for it.
+const FAILOVER_US: i64 = 120 * 1_000_000;
+/// How long a launch that is to go to another agent leaves those to others that hold them, at
+/// most. They do so for as long as a commit takes.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Who says something of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter {
+    /// The agent that has the session.
+    pub agent: AgentId,
+    /// The epoch of the stream that it came by. It counts only as long as the agent has no newer
+    /// one: what an older run said may be about a browser that is long replaced. `None`: the hub
+    /// itself.
+    pub epoch: Option<u64>,
+}
+
+impl From<AgentId> for Reporter {
+    fn from(agent: AgentId) -> Self {
+        Self { agent, epoch: None }
+    }
+}
+
+/// The browser is up: PROVISIONING becomes RUNNING. False: the session is in another state, or
+/// another agent has it.
+pub async fn started(app: &App, by: impl Into<Reporter>, id: SessionId) -> sqlx::Result<bool> {
+    let by = by.into();
     let mut tx = app.db.begin().await?;
-    let Some(_held) = store::lock_on(&mut tx, id, agent).await? else { return Ok(()) };
-    let started = store::start(&mut tx, id).await?;
+    let Some(row) = store::start(&mut tx, id, by).await? else { return Ok(false) };
+    let now_us = tx.now_us().await?;
     tx.commit().await?;
-    if started.is_some() {
-        info!(session = %id, %agent, "running");
+    row.log_span().in_scope(|| info!(session = %id, agent = %by.agent, "running"));
+    app.changes.tell(Seen { row, now_us });
+    Ok(true)
+}
+
+/// The browser is about to go: ends a session that runs unless it is over already, and says
+/// why it is over. The slot stays held. `None`: another agent has it, or it does not run.
+pub async fn ending(
+    app: &App,
+    by: Reporter,
+    id: SessionId,
+    reason: EndReason,
+    detail: &str,
+) -> sqlx::Result<Option<EndReason>> {
+    let mut tx = app.db.begin().await?;
+    let Some(session) = store::lock_on(&mut tx, id, by).await? else { return Ok(None) };
+    if let Some(known) = session.reason {
+        return Ok(Some(known.code));
+    }
+    if session.status != SessionStatus::Running {
+        return Ok(None);
+    }
+    let ended = store::end(&mut tx, id, reason, Some(detail)).await?;
+    tx.commit().await?;
+    if let Some(session) = ended {
+        app.metrics.ended(&session.region, reason);
+        session.log_span().in_scope(|| info!(session = %id, %reason, "ended"));
         app.changes.wake(id);
     }
-    Ok(())
+    Ok(Some(reason))
 }
 
 /// The browser is gone, or never came up. Frees the slot; ends the session unless it is over
 /// already or another agent can take its launch over.
 pub async fn ended(
     app: &App,
-    agent: AgentId,
+    by: impl Into<Reporter>,
     id: SessionId,
     reason: EndReason,
     detail: &str,
 ) -> sqlx::Result<()> {
-    let mut tx = app.db.begin().await?;
-    let Some(session) = store::lock_on(&mut tx, id, agent).await? else { return Ok(()) };
-    let gone = gone(&mut tx, session, reason, detail).await?;
-    tx.commit().await?;
-    gone.announce(app);
-    Ok(())
-}
-
-/// All that an agent ran is gone with it: it lost its lease, or began anew. Not for an agent
-/// whose browsers may still run.
-pub async fn lost(app: &App, agent: AgentId) -> sqlx::Result<()> {
-    let mut tx = app.db.begin().await?;
-    let lost = lost_in(&mut tx, agent).await?;
-    tx.commit().await?;
-    lost.announce(app);
-    Ok(())
-}
-
-/// [`lost`] as a part of an operation. Announce the result once that is committed.
-pub async fn lost_in(tx: &mut Tx, agent: AgentId) -> sqlx::Result<Lost> {
-    let mut all = Lost::default();
-    for held in store::held_by(tx, agent).await? {
-        // Read again under its lock: it may have ended or moved meanwhile.
-        if let Some(session) = store::lock_on(tx, held.id, agent).await?
-            && session.slot_held
-        {
-            all.0.push(gone(tx, session, EndReason::AgentLost, "").await?);
-        }
-    }
-    Ok(all)
-}
-
-/// What became of the sessions of a lost agent.
-#[must_use]
-#[derive(Default)]
-pub struct Lost(Vec<Gone>);
-
-impl Lost {
-    /// Tells those whom it concerns. After the commit.
-    pub fn announce(self, app: &App) {
-        for gone in self.0 {
+    let by = by.into();
+    loop {
+        let mut tx = app.db.begin().await?;
+        let Some(session) = store::lock_on(&mut tx, id, by).await? else { return Ok(()) };
+        if let Some(gone) = gone(app, &mut tx, session, reason, detail).await? {
+            tx.commit().await?;
             gone.announce(app);
+            return Ok(());
         }
+        drop(tx);
+        sleep(part_of(AGAIN)).await;
     }
+}
+
+/// Some of what an agent ran is gone with it, as its lease has lapsed: at most
+/// [`store::ENDED_AT_ONCE`] sessions. False: nothing could be done, as the agent is back or
+/// others are at all that is left.
+pub async fn lost(app: &App, agent: AgentId) -> sqlx::Result<bool> {
+    let mut tx = app.db.begin().await?;
+    // Before the agent's row, as everywhere. Held, they are what counts.
+    let held = store::lock_held_by(&mut tx, agent).await?;
+    if !agents::store::lock_lapsed(&mut tx, agent).await? {
+        return Ok(false);
+    }
+    // Most of them end alike.
+    let (alike, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|session| {
+        session.status != SessionStatus::Provisioning && session.tried.is_empty()
+    });
+    let mut lost = end_alike(&mut tx, &alike, EndReason::AgentLost).await?;
+    for session in others {
+        // One that can only move to agents that others hold is for the next time.
+        lost.extend(gone(app, &mut tx, session, EndReason::AgentLost, "").await?);
+    }
+    let is_buried = agents::store::bury(&mut tx, agent).await?;
+    tx.commit().await?;
+    let sessions = lost.len();
+    for gone in lost {
+        gone.announce(app);
+    }
+    if sessions > 0 {
+        warn!(%agent, sessions, "the agent's lease has lapsed: it is lost");
+    }
+    Ok(sessions > 0 || is_buried)
+}
+
+/// [`gone`] for sessions that came up on the first agent that tried, or are over.
+async fn end_alike(
+    tx: &mut Tx,
+    sessions: &[SessionRow],
+    reason: EndReason,
+) -> sqlx::Result<Vec<Gone>> {
+    if sessions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let running: Vec<_> = sessions.iter().filter(|session| !session.status.is_final()).collect();
+    store::end_all(tx, &running, reason).await?;
+    store::free_all(tx, &sessions.iter().collect::<Vec<_>>()).await?;
+    let gone = sessions.iter().map(|session| {
+        let is_over = session.status.is_final();
+        let fate = if is_over { Fate::Known } else { Fate::Ended(reason) };
+        Gone::new(session, fate)
+    });
+    Ok(gone.collect())
 }
 
 /// What became of a session whose browser is gone.
 struct Gone {
     id: SessionId,
     region: Region,
+    log: Span,
     fate: Fate,
 }
 
@@ -100,10 +184,24 @@ enum Fate {
 }
 
 impl Gone {
+    fn new(session: &SessionRow, fate: Fate) -> Self {
+        let (id, region) = (session.id, session.region.clone());
+        Self { id, region, log: session.log_span(), fate }
+    }
+
     fn announce(self, app: &App) {
+        let _inside = self.log.enter();
+        match self.fate {
+            // What it had there went to it elsewhere.
+            Fate::Moved(..) => app.queue.wake(&self.region),
+            Fate::Known | Fate::Ended(_) => app.queue.freed(&self.region),
+        }
         match self.fate {
             Fate::Known => (),
-            Fate::Ended(reason) => info!(session = %self.id, %reason, "ended"),
+            Fate::Ended(reason) => {
+                app.metrics.ended(&self.region, reason);
+                info!(session = %self.id, %reason, "ended");
+            }
             Fate::Moved(session, agent, sealed) => {
                 info!(session = %self.id, %agent, "launch goes to another agent");
                 match sealed.map(|sealed| sealed.open(&app.secrets)).transpose() {
@@ -114,49 +212,102 @@ impl Gone {
             }
         }
         app.changes.wake(self.id);
-        app.queue.wake(&self.region);
     }
 }
 
-/// The session's row is locked, and its agent has no browser for it any more.
+/// The session's row is locked, and its agent has no browser for it any more. `None`: it is to
+/// go to another agent, but others hold all that have room. Then nothing was changed.
 async fn gone(
+    app: &App,
     tx: &mut Tx,
     session: SessionRow,
     reason: EndReason,
     detail: &str,
-) -> sqlx::Result<Gone> {
-    let (id, region) = (session.id, session.region.clone());
-    // What a lost agent had begun is not moved: it may have been seen to run.
-    if session.status == SessionStatus::Provisioning && reason == EndReason::LaunchFailed {
-        warn!(session = %id, agent = ?session.agent_id, detail, "launch failed");
-        if let Some(fate) = elsewhere(tx, &session).await? {
-            return Ok(Gone { id, region, fate });
+) -> sqlx::Result<Option<Gone>> {
+    let id = session.id;
+    let never_came_up = matches!(reason, EndReason::LaunchFailed | EndReason::AgentLost);
+    if session.status == SessionStatus::Provisioning && never_came_up {
+        match elsewhere(app, tx, &session, reason, detail).await? {
+            Elsewhere::Moved(fate) => return Ok(Some(Gone::new(&session, fate))),
+            Elsewhere::Contended => return Ok(None),
+            Elsewhere::Nowhere => (),
         }
+        session.log_span().in_scope(|| failed(&session, reason, detail));
     }
-    let ended = store::end(tx, id, reason, Some(detail)).await?;
+    let ended = match session.status.is_final() {
+        true => None,
+        false => store::end(tx, id, reason, Some(&told(&session, detail))).await?,
+    };
     store::free_slot(tx, id).await?;
     if ended.as_ref().is_some_and(SessionRow::never_ran) {
         // The create failed, so its key is not used up.
         idempotency::forget(tx, id).await?;
     }
     let fate = ended.map_or(Fate::Known, |_| Fate::Ended(reason));
-    Ok(Gone { id, region, fate })
+    Ok(Some(Gone::new(&session, fate)))
 }
 
-/// Gives a launch that failed to an agent that has not tried it, if one has room.
-async fn elsewhere(tx: &mut Tx, session: &SessionRow) -> sqlx::Result<Option<Fate>> {
+fn failed(session: &SessionRow, reason: EndReason, detail: &str) {
+    let agent = session.agent_id.map(display);
+    warn!(session = %session.id, agent, %reason, detail, "launch failed");
+}
+
+/// What the end of a session is to say: also whether several agents had tried it.
+fn told<'a>(session: &SessionRow, detail: &'a str) -> Cow<'a, str> {
+    let agents = session.tried.len() + 1;
+    match (session.tried.as_slice(), detail) {
+        ([], _) => detail.into(),
+        (_, "") => format!("the last of {agents} agents that tried").into(),
+        _ => format!("{detail} (the last of {agents} agents that tried)").into(),
+    }
+}
+
+/// Whether another agent takes a launch over.
+enum Elsewhere {
+    /// One does.
+    Moved(Fate),
+    /// Those that could are held by others.
+    Contended,
+    /// None does.
+    Nowhere,
+}
+
+/// Gives a launch that failed to an agent that has not tried it, if one has room and there is
+/// time left for it.
+async fn elsewhere(
+    app: &App,
+    tx: &mut Tx,
+    session: &SessionRow,
+    reason: EndReason,
+    detail: &str,
+) -> sqlx::Result<Elsewhere> {
     let mut tried = session.tried.clone();
     tried.extend(session.agent_id);
-    let mut agents = agents::store::lock_with_room(tx, &session.region).await?;
-    agents.retain(|agent| !tried.contains(&agent.id));
-    let Some(agent) = scheduling::place(&agents) else { return Ok(None) };
-    let moved = store::move_to(tx, session.id, agent, &tried).await?;
-    let Some(session) = moved else { return Ok(None) };
-    let sealed = match session.has_inputs {
-        true => inputs::get(tx, session.id).await?,
+    let now = tx.now_us().await?;
+    let latest = session.expires_us.min(session.created_us + FAILOVER_US);
+    if tried.len() >= AGENTS_MAX || now >= latest {
+        return Ok(Elsewhere::Nowhere);
+    }
+    // The agent that it leaves comes first: see `agents::slots`.
+    if let Some(agent) = session.agent_id {
+        agents::store::lock(tx, agent).await?;
+    }
+    let shortlist = app.hub.shortlist(&session.region, &tried);
+    let agent = match agents::slots::hold(tx, &session.region, &shortlist, &tried).await? {
+        Slot::On(agent) => agent,
+        Slot::Contended(_) => return Ok(Elsewhere::Contended),
+        Slot::None => return Ok(Elsewhere::Nowhere),
+    };
+    let moved = store::move_to(tx, session.id, agent, &tried, (reason, detail)).await?;
+    let Some(moved) = moved else { return Ok(Elsewhere::Nowhere) };
+    session.log_span().in_scope(|| failed(session, reason, detail));
+    // What the former agent had of its files is gone.
+    orders::ask_again(tx, moved.id).await?;
+    let sealed = match moved.has_inputs {
+        true => inputs::get(tx, moved.id).await?,
         false => None,
     };
-    Ok(Some(Fate::Moved(Box::new(session), agent, sealed)))
+    Ok(Elsewhere::Moved(Fate::Moved(Box::new(moved), agent, sealed)))
 }
 
 /// Records what an agent says that its sessions have used.

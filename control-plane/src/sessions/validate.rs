@@ -13,7 +13,10 @@ use proto::{
 };
 use serde_json::Value;
 
-use super::{NewSession, Viewport, egress, proxy, save_profile::Target, store::LONGEST_SECONDS};
+use super::{
+    NewSession, Viewport, egress, proxy, save_profile::Target, store::LONGEST_SECONDS,
+    wanted::Wanted,
+};
 use crate::{error::fault, profiles, storage_state};
 
 /// Bounds of a number, both included.
@@ -21,6 +24,7 @@ type Bounds = std::ops::RangeInclusive<u32>;
 const TIMEOUT_SECONDS: Bounds = 5..=LONGEST_SECONDS;
 const KEEP_ALIVE_SECONDS: Bounds = 0..=3_600;
 const EXTEND_SECONDS: Bounds = 1..=86_400;
+const DRAIN_SECONDS: Bounds = 0..=86_400;
 const VIEWPORT: Bounds = 100..=7_680;
 const USER_AGENT_MAX: usize = 512;
 const LABELS_MAX: usize = 32;
@@ -32,8 +36,8 @@ const FAULTS_MAX: usize = 100;
 /// The body of a create. Whether the region exists is for the store to say.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Create {
-    /// As the caller spelled it.
-    pub region: Option<String>,
+    /// Where it may run.
+    pub region: Wanted,
     /// All the rest.
     pub session: NewSession,
 }
@@ -51,13 +55,7 @@ pub enum Change {
 pub fn create(body: &Value, text: &[u8]) -> Result<Create, Problem> {
     let mut faults = Faults::default();
     let mut body = Object::read(body, "", &mut faults);
-    let region = body.take("region").and_then(|region| {
-        let name = region.as_str();
-        if name.is_none() {
-            body.invalid("region", "must be a string");
-        }
-        name.map(str::to_owned)
-    });
+    let region = Wanted::take(&mut body);
     let session = NewSession {
         timeout_seconds: body.number("timeout_seconds", TIMEOUT_SECONDS, Some(1_800)),
         keep_alive_seconds: body.number("keep_alive_seconds", KEEP_ALIVE_SECONDS, Some(0)),
@@ -100,6 +98,16 @@ pub fn keepalive(body: &Value) -> Result<u32, Problem> {
     let extend_seconds = body.number("extend_seconds", EXTEND_SECONDS, Some(0));
     body.close();
     faults.settle(if given { extend_seconds } else { 0 })
+}
+
+/// Reads the body of `POST /v1/agents/{id}/drain`: how long its sessions may go on, in seconds.
+pub fn drain(body: &Value) -> Result<u32, Problem> {
+    let mut faults = Faults::default();
+    let mut body = Object::read(body, "", &mut faults);
+    let default = Some(crate::agents::drain::DEFAULT_SECONDS);
+    let deadline_seconds = body.number("deadline_seconds", DRAIN_SECONDS, default);
+    body.close();
+    faults.settle(deadline_seconds)
 }
 
 /// Reads the body of `POST /v1/sessions/{id}/save-profile`.

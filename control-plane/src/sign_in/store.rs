@@ -6,6 +6,7 @@ use super::{Pair, SECOND_US};
 use crate::{
     credential::Credential,
     db::{Tx, dialect, from_row, on, parse, parse_opt},
+    retention::{Old, old},
 };
 
 /// Over how long links are counted, in microseconds: 1 h.
@@ -185,32 +186,16 @@ pub async fn revoke(tx: &mut Tx, family: SignInId) -> sqlx::Result<()> {
     on!(tx, |db| sqlx::query(REVOKE).bind(family.to_string()).execute(db).await.map(drop))
 }
 
-const FORGET_LINKS: &str = "DELETE FROM magic_links WHERE id IN \
-     (SELECT id FROM magic_links WHERE created_us <= $1 ORDER BY created_us LIMIT 500)";
-const FORGET_PAIRS: &str = "DELETE FROM sign_ins WHERE id IN \
-     (SELECT id FROM sign_ins WHERE refresh_expires_us <= $1 ORDER BY refresh_expires_us LIMIT 500)";
-
-/// Deletes some of the links and tokens whose time is over.
-pub async fn forget_old(tx: &mut Tx) -> sqlx::Result<()> {
-    let now = tx.now_us().await?;
-    on!(tx, |db| { sqlx::query(FORGET_LINKS).bind(now - COUNTED_US).execute(db).await.map(drop) })?;
-    on!(tx, |db| sqlx::query(FORGET_PAIRS).bind(now).execute(db).await.map(drop))
-}
+/// Links whose time is over, and that do not count any more.
+pub const OLD_LINKS: Old =
+    Old { texts: old!("magic_links", "created_us <= $1"), kept_us: COUNTED_US };
+/// Pairs of tokens whose time is over.
+pub const OLD_TOKENS: Old = Old { texts: old!("sign_ins", "refresh_expires_us <= $1"), kept_us: 0 };
 
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
-pub(crate) const COMMON: &[&str] = &[
-    ADD_LINK,
-    LINKS,
-    FIND_LINK,
-    USE_LINK,
-    INSERT,
-    FIND,
-    EXCHANGED,
-    REVOKE,
-    FORGET_LINKS,
-    FORGET_PAIRS,
-];
+pub(crate) const COMMON: &[&str] =
+    &[ADD_LINK, LINKS, FIND_LINK, USE_LINK, INSERT, FIND, EXCHANGED, REVOKE];
 /// PostgreSQL's alone.
 #[cfg(test)]
 pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK];

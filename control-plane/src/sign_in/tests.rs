@@ -116,7 +116,7 @@ on_both_databases! {
         an_age_later(&app, "3600").await;
         app.link_for(OWNER).await;
         assert_eq!(app.app.mailer.sent().len(), 6);
-        crate::workspaces::upkeep::sweep(&app.app).await.unwrap();
+        crate::retention::sweep(&app.app).await.unwrap();
         assert_eq!(app.count("SELECT COUNT(*) FROM magic_links").await, 1);
     }
 
@@ -167,7 +167,7 @@ on_both_databases! {
         let (_, third) = tokens(&refresh(&app, &second).await.expect(200));
         an_age_later(&app, "2592001").await;
         refresh(&app, &third).await.problem(401, "unauthorized");
-        crate::workspaces::upkeep::sweep(&app.app).await.unwrap();
+        crate::retention::sweep(&app.app).await.unwrap();
         assert_eq!(app.count("SELECT COUNT(*) FROM sign_ins").await, 0);
     }
 

@@ -56,12 +56,21 @@ pub struct WorkspaceRow {
     pub slug: String,
     pub name: String,
     pub plan: Plan,
+    /// Sessions at once, in place of what the plan says.
+    pub session_limit: Option<u32>,
     pub created_us: i64,
     pub suspended_us: Option<i64>,
     pub deleted_us: Option<i64>,
+    /// Whether its administrators run the server itself.
+    pub is_operator: bool,
 }
 
 impl WorkspaceRow {
+    /// How many sessions it may have at once; `None`: as many as there is room for.
+    pub fn sessions_at_once(&self) -> Option<u32> {
+        self.session_limit.or(self.plan.sessions_at_once())
+    }
+
     /// What can be done in it.
     pub fn status(&self) -> Status {
         match (self.deleted_us, self.suspended_us) {
@@ -122,6 +131,16 @@ impl Plan {
             Self::Enterprise => "enterprise",
         }
     }
+
+    /// How many sessions a workspace may have at once, unless an operator says otherwise;
+    /// `None`: as many as there is room for.
+    pub const fn sessions_at_once(self) -> Option<u32> {
+        match self {
+            Self::Starter => Some(10),
+            Self::Pro => Some(100),
+            Self::Enterprise => None,
+        }
+    }
 }
 
 impl fmt::Display for Plan {
@@ -148,16 +167,25 @@ fn is_slug(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// At the very first start of all replicas: a workspace, and a key to it, which is returned.
-/// At every start: an owner for each workspace that has none.
-pub async fn bootstrap(db: &Db, owner: &Email) -> anyhow::Result<Option<String>> {
+/// At the very first start of all replicas: a workspace, and a key to it: the one that is given,
+/// or else a new one, which is returned. At every start: an owner for each workspace that has none.
+pub async fn bootstrap(
+    db: &Db,
+    owner: &Email,
+    given: Option<keys::Given>,
+) -> anyhow::Result<Option<String>> {
     let mut tx = db.begin().await?;
     store::lock_all(&mut tx).await?;
     let mut first_key = None;
     if store::count(&mut tx).await? == 0 {
         let id = insert(&mut tx, FIRST, "Default").await?;
+        store::set_operator(&mut tx, id).await?;
         let scopes = [keys::READ, keys::WRITE];
-        first_key = Some(keys::create(&mut tx, id, "first key", &scopes).await?);
+        let label = "first key";
+        match given {
+            Some(given) => keys::record(&mut tx, id, &given, label, &scopes).await?,
+            None => first_key = Some(keys::create(&mut tx, id, label, &scopes).await?),
+        }
     }
     let ownerless = store::without_owner(&mut tx).await?;
     if !ownerless.is_empty() {

@@ -21,6 +21,9 @@ pub struct Workspace {
     /// What you are in it.
     role: Role,
     plan: Plan,
+    /// Most sessions that it may have at once; null: any number.
+    #[schema(example = 100)]
+    max_concurrent_sessions: Option<u32>,
     status: Status,
     #[schema(format = DateTime, example = "2026-11-22T12:00:00.000Z")]
     created_at: String,
@@ -35,6 +38,7 @@ impl Workspace {
         Self {
             id: row.id.to_string(),
             status: row.status(),
+            max_concurrent_sessions: row.sessions_at_once(),
             slug: row.slug,
             name: row.name,
             role,

@@ -55,6 +55,37 @@ pub async fn set_plan(db: &Db, slug: &str, plan: Plan) -> anyhow::Result<Workspa
     Ok(row)
 }
 
+/// Makes a workspace the operator's: its administrators see and drain agents, no others do.
+pub async fn set_operator(db: &Db, slug: &str) -> anyhow::Result<WorkspaceRow> {
+    let mut tx = db.begin().await?;
+    store::lock_all(&mut tx).await?;
+    let workspace = held(&mut tx, slug).await?;
+    if workspace.is_operator {
+        return Ok(workspace);
+    }
+    store::set_operator(&mut tx, workspace.id).await?;
+    record(&mut tx, &workspace, "workspace.operator").await?;
+    tx.commit().await?;
+    Ok(WorkspaceRow { is_operator: true, ..workspace })
+}
+
+/// Says how many sessions a workspace may have at once; `None`: as its plan says.
+pub async fn set_session_limit(
+    db: &Db,
+    slug: &str,
+    limit: Option<u32>,
+) -> anyhow::Result<WorkspaceRow> {
+    let mut tx = db.begin().await?;
+    let workspace = held(&mut tx, slug).await?;
+    if workspace.session_limit == limit {
+        return Ok(workspace);
+    }
+    let row = store::set_session_limit(&mut tx, workspace.id, limit).await?;
+    record(&mut tx, &row, "workspace.limit").await?;
+    tx.commit().await?;
+    Ok(row)
+}
+
 /// Makes a person an owner of a workspace: one who is new is recorded, one who is a member
 /// already is raised.
 pub async fn add_owner(db: &Db, slug: &str, email: &Email) -> anyhow::Result<()> {
@@ -77,7 +108,7 @@ async fn record(tx: &mut Tx, row: &WorkspaceRow, action: &'static str) -> sqlx::
         action,
         target_kind: "workspace",
         target_id: &row.id.to_string(),
-        detail: &[("plan", row.plan.as_str().into())],
+        detail: &[("plan", row.plan.as_str().into()), ("session_limit", row.session_limit.into())],
     };
     audit::record(tx, row.id, &Actor::system(), deed).await
 }

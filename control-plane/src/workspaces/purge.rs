@@ -15,6 +15,9 @@ pub async fn one(app: &App) -> Result<(), Error> {
     files::sweep::workspace(app, id).await?;
     loop {
         let mut tx = app.db.begin().await?;
+        if !store::hold_deleted(&mut tx, id).await? {
+            return Ok(()); // another replica is at it
+        }
         // What refers to others goes before what it refers to.
         let deleted = sessions::store::purge(&mut tx, id).await?
             + outbox::purge(&mut tx, id).await?

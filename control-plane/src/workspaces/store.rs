@@ -4,13 +4,14 @@ use proto::id::{UserId, WorkspaceId};
 
 use super::{GRACE_US, Plan, WorkspaceRow};
 use crate::{
-    db::{Tx, dialect, from_row, on, parse},
+    db::{Tx, dialect, from_row, on, parse, unsigned},
     people::Role,
 };
 
 macro_rules! columns {
     () => {
-        "workspaces.id, slug, name, plan, workspaces.created_us, suspended_us, deleted_us"
+        "workspaces.id, slug, name, plan, session_limit, workspaces.created_us, suspended_us, \
+         deleted_us, operator"
     };
 }
 
@@ -21,9 +22,11 @@ from_row!(WorkspaceRow, |row| {
         slug: row.try_get("slug")?,
         name: row.try_get("name")?,
         plan: parse::<Plan>(&plan)?,
+        session_limit: row.try_get::<Option<i64>, _>("session_limit")?.map(unsigned).transpose()?,
         created_us: row.try_get("created_us")?,
         suspended_us: row.try_get("suspended_us")?,
         deleted_us: row.try_get("deleted_us")?,
+        is_operator: row.try_get::<i64, _>("operator")? == 1,
     }
 });
 
@@ -203,6 +206,35 @@ pub async fn set_plan(tx: &mut Tx, id: WorkspaceId, plan: Plan) -> sqlx::Result<
     })
 }
 
+const NOT_OPERATOR: &str = "UPDATE workspaces SET operator = 0 WHERE operator = 1 AND id <> $1";
+const OPERATOR: &str = "UPDATE workspaces SET operator = 1 WHERE id = $1";
+
+/// Makes it the one whose administrators run the server, in place of another.
+pub async fn set_operator(tx: &mut Tx, id: WorkspaceId) -> sqlx::Result<()> {
+    // One after the other: at no moment are there two.
+    for change in [NOT_OPERATOR, OPERATOR] {
+        on!(tx, |db| sqlx::query(change).bind(id.to_string()).execute(db).await.map(drop))?;
+    }
+    Ok(())
+}
+
+const SET_SESSION_LIMIT: &str = concat!(
+    "UPDATE workspaces SET session_limit = CAST($2 AS BIGINT) WHERE id = $1 RETURNING ",
+    columns!()
+);
+
+/// Says how many sessions it may have at once; `None`: as its plan says.
+pub async fn set_session_limit(
+    tx: &mut Tx,
+    id: WorkspaceId,
+    limit: Option<u32>,
+) -> sqlx::Result<WorkspaceRow> {
+    on!(tx, |db| {
+        let set = sqlx::query_as(SET_SESSION_LIMIT).bind(id.to_string());
+        set.bind(limit.map(i64::from)).fetch_one(db).await
+    })
+}
+
 // One whose agent has not yet said that the browser is gone waits for the next look: the row
 // is what keeps the slot.
 const TO_PURGE: &str = "SELECT id FROM workspaces WHERE deleted_us <= $1 AND NOT EXISTS \
@@ -214,6 +246,19 @@ pub async fn to_purge(tx: &mut Tx) -> sqlx::Result<Option<WorkspaceId>> {
     let id: Option<String> =
         on!(tx, |db| sqlx::query_scalar(TO_PURGE).bind(before).fetch_optional(db).await)?;
     id.as_deref().map(parse).transpose()
+}
+
+const HOLD_DELETED: [&str; 2] = [
+    "SELECT id FROM workspaces WHERE id = $1 AND deleted_us IS NOT NULL",
+    "SELECT id FROM workspaces WHERE id = $1 AND deleted_us IS NOT NULL FOR UPDATE SKIP LOCKED",
+];
+
+/// Holds a deleted workspace until the transaction ends. False: another replica does.
+pub async fn hold_deleted(tx: &mut Tx, id: WorkspaceId) -> sqlx::Result<bool> {
+    let hold = dialect!(tx, HOLD_DELETED[0], HOLD_DELETED[1]);
+    let held: Option<String> =
+        on!(tx, |db| sqlx::query_scalar(hold).bind(id.to_string()).fetch_optional(db).await)?;
+    Ok(held.is_some())
 }
 
 const DELETE: &str = "DELETE FROM workspaces WHERE id = $1";
@@ -238,12 +283,15 @@ pub(crate) const COMMON: &[&str] = &[
     SET_DELETED,
     SET_SUSPENDED,
     SET_PLAN,
+    NOT_OPERATOR,
+    OPERATOR,
+    SET_SESSION_LIMIT,
     TO_PURGE,
     DELETE,
 ];
 /// SQLite's half of the pairs.
 #[cfg(test)]
-pub(crate) const SQLITE_ONLY: &[&str] = &[LOCK_SQLITE];
+pub(crate) const SQLITE_ONLY: &[&str] = &[LOCK_SQLITE, HOLD_DELETED[0]];
 /// PostgreSQL's half of the pairs, and its own.
 #[cfg(test)]
-pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_ALL, LOCK_POSTGRES];
+pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_ALL, LOCK_POSTGRES, HOLD_DELETED[1]];

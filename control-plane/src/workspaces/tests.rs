@@ -37,6 +37,22 @@ on_both_databases! {
         assert_eq!(slugs, ["default", "search-team"]);
     }
 
+    async fn a_workspace_tells_how_many_sessions_it_may_have_at_once(app: TestApp) {
+        let viewer = app.person("ada", Role::Viewer).await;
+        let shown = async || {
+            let shown = viewer.call(Method::GET, "/ws/default").send().await.expect(200);
+            shown["max_concurrent_sessions"].clone()
+        };
+        let db = &app.app.db;
+        assert_eq!(shown().await, json!(null), "any number");
+        operator::set_plan(db, "default", Plan::Starter).await.unwrap();
+        assert_eq!(shown().await, json!(10));
+        operator::set_session_limit(db, "default", Some(7)).await.unwrap();
+        assert_eq!(shown().await, json!(7));
+        operator::set_session_limit(db, "default", Some(0)).await.unwrap();
+        assert_eq!(shown().await, json!(0));
+    }
+
     async fn of_many_who_want_a_slug_one_gets_it(app: TestApp) {
         let owner = app.owner().await;
         let tries: Vec<_> = (0..8).map(|n| {
@@ -193,10 +209,10 @@ on_both_databases! {
     async fn a_database_without_owners_gets_one_at_the_next_start(app: TestApp) {
         app.sql("DELETE FROM memberships", &[]).await;
         let owner = "new@ventus.test".parse().unwrap();
-        assert!(bootstrap(&app.app.db, &owner).await.unwrap().is_none());
+        assert!(bootstrap(&app.app.db, &owner, None).await.unwrap().is_none());
         app.sign_in("new@ventus.test").await;
         // Those who have one keep theirs.
-        bootstrap(&app.app.db, &"late@ventus.test".parse().unwrap()).await.unwrap();
+        bootstrap(&app.app.db, &"late@ventus.test".parse().unwrap(), None).await.unwrap();
         assert_eq!(app.count("SELECT COUNT(*) FROM memberships").await, 1);
         assert_ne!(OWNER, "new@ventus.test");
     }

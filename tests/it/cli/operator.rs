@@ -23,8 +23,8 @@ async fn an_operator_closes_and_opens_a_workspace() {
     let id = user.json(&["session", "create"]).await["id"].as_str().unwrap().to_owned();
     let listed = user.says(&["operator", "workspace", "list"]).await;
     let lines: Vec<_> = listed.lines().map(columns).collect();
-    assert_eq!(lines[0], ["SLUG", "NAME", "STATUS", "PLAN", "CREATED"]);
-    assert_eq!(lines[1][..4], ["default", "Default", "ACTIVE", "enterprise"], "{listed}");
+    assert_eq!(lines[0], ["SLUG", "NAME", "STATUS", "PLAN", "OPERATOR", "CREATED"]);
+    assert_eq!(lines[1][..5], ["default", "Default", "ACTIVE", "enterprise", "yes"], "{listed}");
     assert_eq!(lines.len(), 2, "{listed}");
 
     let said = user.says(&["operator", "workspace", "suspend", "default"]).await;

@@ -20,6 +20,7 @@ async fn seen(user: &User, id: &str, site: &Site) -> Value {
     let url = user.says(&["session", "connect-url", id]).await;
     let mut cdp = Cdp::connect(&url).await;
     let (_, page) = cdp.page(&format!("{}/index.html", site.url)).await;
+    cdp.until_titled(&page, "Ventus test site").await;
     let seen = cdp.evaluate(Some(&page), "[document.cookie, localStorage.token]").await;
     cdp.close().await;
     seen

@@ -1,102 +1,13 @@
 //! Pages that want to where they may not: this machine, its network, its metadata, the server
 //! itself, other sessions. Every attack is also made where it is allowed, and works there.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-};
+use std::fs;
 
-use harness::{PATIENCE, Server, cdp::Cdp, eventually, server::Plan};
+use harness::{PATIENCE, Server, cdp::Cdp, eventually, fleet::free_port, server::Plan};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
-    task::JoinHandle,
-};
+use tokio::net::UdpSocket;
 
-use crate::halves::free_port;
-
-/// A site that counts who comes, and answers all alike. Ends when dropped.
-struct Trap {
-    address: SocketAddr,
-    /// Connections.
-    hits: Arc<AtomicUsize>,
-    /// What was asked on them: Chrome opens some ahead.
-    requests: Arc<AtomicUsize>,
-    serving: JoinHandle<()>,
-}
-
-impl Trap {
-    async fn at(address: &str) -> Self {
-        Self::answering(address, String::new()).await
-    }
-
-    /// One that sends everybody on to this URL.
-    async fn to(url: &str) -> Self {
-        Self::answering("127.0.0.1:0", format!("Location: {url}\r\n")).await
-    }
-
-    async fn answering(address: &str, header: String) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (hits, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let status = if header.is_empty() { "200 OK" } else { "302 Found" };
-        let answer = format!(
-            "HTTP/1.1 {status}\r\n{header}Access-Control-Allow-Origin: *\r\nConnection: close\r\n\
-             Content-Type: text/html\r\nContent-Length: 22\r\n\r\n<title>trapped</title>"
-        );
-        let (came, asked) = (hits.clone(), requests.clone());
-        let serving = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                came.fetch_add(1, SeqCst);
-                tokio::spawn(reply(stream, answer.clone(), asked.clone()));
-            }
-        });
-        Self { address, hits, requests, serving }
-    }
-
-    fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    fn hits(&self) -> usize {
-        self.hits.load(SeqCst)
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(SeqCst)
-    }
-
-    /// Waits until more was asked than so much: some of what a page does it does later.
-    async fn asked_since(&self, before: usize) {
-        eventually("the trap was asked", PATIENCE, || async {
-            (self.requests() > before).then_some(())
-        })
-        .await;
-    }
-}
-
-impl Drop for Trap {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-async fn reply(mut stream: TcpStream, answer: String, asked: Arc<AtomicUsize>) {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    asked.fetch_add(1, SeqCst);
-    let _ = stream.write_all(answer.as_bytes()).await;
-    let _ = stream.shutdown().await;
-}
+use super::trap::Trap;
 
 /// A control plane and an agent as programs of their own, as servers run.
 struct Halves {

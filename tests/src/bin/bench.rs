@@ -9,7 +9,13 @@ use std::{future::Future, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use harness::{Chrome, Server, api::Api, cdp::Cdp, leftovers};
+use harness::{
+    Chrome, Server,
+    api::Api,
+    cdp::Cdp,
+    figures::{Median, millis},
+    leftovers,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -155,10 +161,6 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
 fn rate(time: Duration) -> f64 {
     1.0 / time.as_secs_f64()
 }
@@ -167,34 +169,8 @@ fn eight_megabytes(time: Duration) -> f64 {
     8.388_608 / time.as_secs_f64()
 }
 
-/// A median and how far its values lie from it.
-#[derive(Clone, Copy, Debug)]
-struct Median {
-    value: f64,
-    /// Median distance from the median, as a share of it.
-    noise: f64,
-}
-
-impl Median {
-    fn of(values: &[f64]) -> Self {
-        let value = middle(values.to_vec());
-        let distances = values.iter().map(|one| (one - value).abs()).collect();
-        Self { value, noise: middle(distances) / value.abs().max(f64::MIN_POSITIVE) }
-    }
-
-    fn json(self) -> Value {
-        json!({ "median": self.value, "noise": self.noise })
-    }
-}
-
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => values[half],
-        _ => f64::midpoint(values[half - 1], values[half]),
-    }
+fn json_of(median: Median) -> Value {
+    json!({ "median": median.value, "noise": median.noise })
 }
 
 /// One line of the result.
@@ -243,8 +219,8 @@ impl Line {
 
     fn json(&self) -> Value {
         json!({
-            "name": self.name, "unit": self.unit, "chrome": self.chrome.json(),
-            "ventus": self.ventus.json(), "ratio": self.ratio.json(),
+            "name": self.name, "unit": self.unit, "chrome": json_of(self.chrome),
+            "ventus": json_of(self.ventus), "ratio": json_of(self.ratio),
         })
     }
 }

@@ -18,12 +18,15 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::browser::{
-    Kind, LaunchOptions,
-    flags::{self, Machine},
-    process::Process,
-    testing::{CHROMIUM, HEADLESS_SHELL, Place, until},
-    users::Users,
+use crate::{
+    browser::{
+        Kind, LaunchOptions,
+        flags::{self, Machine},
+        process::Process,
+        testing::{CHROMIUM, HEADLESS_SHELL, Place, until},
+        users::Users,
+    },
+    limits::{Limited, Limits},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -66,7 +69,8 @@ impl Victim {
         let own = Directory::create(&place.root(), id).unwrap();
         let directory = own.path().to_owned();
         let isolation = Isolation::probe(binary, false);
-        let jail = Jail { user: id, directory: &own, gateway: 1, isolation: &isolation };
+        let limits = Limits::default();
+        let jail = Jail { user: id, directory: &own, gateway: 1, isolation: &isolation, limits };
         let (from_us, commands) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (answers, to_us) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let mut command = jail.command(binary, from_us, to_us).unwrap();
@@ -74,7 +78,7 @@ impl Victim {
         let machine = Machine { kind, sandbox: true, shared_memory: true };
         command.args(flags::arguments(machine, &LaunchOptions::default(), &own, 1));
         let child = if jailed { jail.spawn(binary, command) } else { command.spawn() }.unwrap();
-        let process = Process::new(child, own, user, TaskTracker::new()).unwrap();
+        let process = Process::new(child, own, user, Limited::free(), TaskTracker::new()).unwrap();
         let (commands, answers) = (commands.into(), BufReader::new(answers.into()));
         Self { kind, jailed, place, directory, process, commands, answers, last_id: 0 }
     }
@@ -128,6 +132,12 @@ impl Victim {
         self.call(Some(page), "Runtime.evaluate", params)["result"]["value"].clone()
     }
 
+    /// Whether a page shows a directory with this entry.
+    fn lists(&mut self, page: &Page, entry: &str) -> bool {
+        let row = format!("document.documentElement.outerHTML.includes('addRow(\"{entry}\"')");
+        self.evaluate(page, &row) == true
+    }
+
     /// A directory that everybody may use.
     fn open_to_all(&self) -> PathBuf {
         let path = self.place.path().join("open");
@@ -153,15 +163,19 @@ async fn no_file_of_the_machine_is_shown() {
             let failed = browser.navigate(&page, url);
             assert_eq!(failed, if browser.jailed { "net::ERR_ACCESS_DENIED" } else { "" }, "{url}");
         }
-        let directory = format!("file://{}/", open.display());
-        for (url, entry) in [(&directory[..], "file"), ("file:///etc/", "group")] {
-            browser.navigate(&page, url); // there is a page, but nothing in it
-            let listed = format!(
-                "new Promise(done => document.readyState == 'complete' ? done() : \
-                 addEventListener('load', done)).then(() => \
-                 document.documentElement.outerHTML.includes('addRow(\"{entry}\"'))"
-            );
-            assert_eq!(browser.evaluate(&page, &listed), !browser.jailed, "{url}");
+        fs::write(browser.directory.join("own"), "x").unwrap();
+        let [open, own] =
+            [&open, &browser.directory].map(|path| format!("file://{}/", path.display()));
+        let other = browser.plain_page();
+        for (url, entry) in [(&open[..], "file"), ("file:///etc/", "group")] {
+            browser.navigate(&page, url); // there is a page, and in a jail nothing ever comes to it
+            browser.navigate(&other, &own);
+            until(SOON, "its own is listed", || browser.lists(&other, "own")).await;
+            if browser.jailed {
+                assert!(!browser.lists(&page, entry), "{url}, though there was the time");
+            } else {
+                until(SOON, url, || browser.lists(&page, entry)).await;
+            }
         }
     })
     .await;

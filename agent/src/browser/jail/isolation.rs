@@ -49,7 +49,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    fn on(name: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn on(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, active: true, detail: detail.into(), remedy: None }
     }
 
@@ -87,6 +87,11 @@ impl Isolation {
     /// All of them, in the order in which they are told.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// Adds one that others keep.
+    pub(crate) fn add(&mut self, layer: Layer) {
+        self.layers.push(layer);
     }
 
     /// Whether Chrome's own sandbox is on.

@@ -1,10 +1,18 @@
 //! Limits of the system on each process of a browser (setrlimit(2)): inherited by all that it
 //! starts.
 //!
-//! Limiting a process of another user takes CAP_SYS_RESOURCE, which containers seldom give:
-//! what the agent can do without, too, it gives up for itself, and so for its browsers.
+//! Limiting a process of another user takes CAP_SYS_RESOURCE, which containers seldom give.
+//! So what the agent can do without, too, it gives up for itself, and so for its browsers; and
+//! for the rest a thread becomes that user first.
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use std::io;
+
+use rustix::{
+    process::{Gid, Pid, Resource, Rlimit, Uid, getrlimit, prlimit, setrlimit},
+    thread::{set_thread_res_gid, set_thread_res_uid},
+};
+
+use crate::limits::Limits;
 
 /// Descriptors that one process may have. Chrome's own aim is 8192.
 const DESCRIPTORS: u64 = 16_384;
@@ -27,10 +35,24 @@ pub fn lower_own() {
     }
 }
 
-/// Limits a browser that was just started where the agent cannot do without: as far as it may.
-pub fn apply(browser: Pid) {
-    let limit = at_most(&getrlimit(Resource::Nofile), DESCRIPTORS);
-    let _ = prlimit(Some(browser), Resource::Nofile, limit);
+/// Limits a browser that was just started, where the agent cannot do without. The calling
+/// thread is the browser's user from then on, and must end.
+pub fn apply(browser: Pid, user: Option<u32>, limits: &Limits) -> io::Result<()> {
+    if let Some(user) = user {
+        let (group, user) = (Gid::from_raw(user), Uid::from_raw(user));
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)?;
+    }
+    let all = [
+        (Resource::Nofile, Some(DESCRIPTORS)),
+        (Resource::Fsize, limits.file_bytes()),
+        (Resource::Nproc, user.and_then(|_| limits.tasks_of_a_user())),
+    ];
+    for (resource, limit) in all {
+        let Some(limit) = limit else { continue };
+        prlimit(Some(browser), resource, at_most(&getrlimit(resource), limit))?;
+    }
+    Ok(())
 }
 
 /// A limit that raises nothing: an agent without rights could not.

@@ -35,6 +35,7 @@ use tokio::{
 
 pub use self::isolation::{Isolation, Layer, Strictness};
 use super::directory::Directory;
+use crate::limits::Limits;
 
 /// The confinement of one browser.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Jail<'a> {
     pub gateway: u16,
     /// What this machine can do.
     pub isolation: &'a Isolation,
+    /// What the browser may take of it.
+    pub limits: Limits,
 }
 
 impl Jail<'_> {
@@ -73,9 +76,15 @@ impl Jail<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
             .fd_mappings(descriptors)
             .map_err(io::Error::other)?;
+        // It leads a group, by which it is killed, and a session: apart from the agent's terminal,
+        // and with processor time of its own (see `limits::order`).
+        #[expect(unsafe_code, reason = "the standard library's own way to call it is unstable")]
+        // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
+        }
         if let Some(user) = self.user {
             command.uid(user).gid(user); // drops supplementary groups as well
         }
@@ -95,9 +104,11 @@ impl Jail<'_> {
                 thread::Builder::new().name("jail".into()).spawn_scoped(scope, || {
                     let _runtime = runtime.enter();
                     self.isolation.confine_this_thread(program, self.directory, self.gateway)?;
-                    let child = command.spawn()?;
-                    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-                    pid.into_iter().for_each(limits::apply);
+                    let mut child = command.spawn()?;
+                    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+                    let limited =
+                        pid.map(|browser| limits::apply(browser, self.user, &self.limits));
+                    limited.unwrap_or(Ok(())).inspect_err(|_| drop(child.start_kill()))?;
                     Ok(child)
                 })?;
             confined.join().unwrap_or_else(|_| Err(io::Error::other("its jail broke")))

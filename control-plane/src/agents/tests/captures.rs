@@ -162,9 +162,7 @@ on_both_databases! {
         let saving = tokio::spawn(save(&app, id, &json!({"name": "n"})).send());
         agent.hear_capture().await;
         app.sql("UPDATE captures SET created_us = created_us - 121000000", &[]).await;
-        let mut tx = app.tx().await;
-        captures::forget_stale(&mut tx).await.unwrap();
-        tx.commit().await.unwrap();
+        crate::retention::sweep(&app.app).await.unwrap();
         saving.await.unwrap().problem(503, "session-not-ready");
     }
 

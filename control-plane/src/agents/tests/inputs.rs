@@ -126,6 +126,8 @@ on_both_databases! {
         let id = app.agent("local", 1).await;
         let session = id_of(&create(&app, "one", &with_all("c00kie")).send().await.expect(201));
         app.sql("UPDATE session_inputs SET wrapped_key = content", &[]).await;
+        // Another run of the agent may attach.
+        app.sql("UPDATE agents SET connected_us = 0", &[]).await;
         let hub = listen(&app).await;
         let mut agent = Agent::attach(&hub, &hello(id)).await.unwrap();
         becomes(&app, session, SessionStatus::Errored).await;
@@ -192,8 +194,8 @@ on_both_databases! {
             "SELECT content FROM profiles",
         ] {
             let bytes: Vec<u8> = crate::db::on!(tx, |db| {
-                sqlx::query_scalar(text).fetch_one(db).await.unwrap()
-            });
+                sqlx::query_scalar(text).fetch_one(db).await
+            }).unwrap();
             let shown = String::from_utf8_lossy(&bytes).into_owned();
             assert!(!shown.contains("c00kie") && !shown.contains("pr0xypass"), "{text}");
         }

@@ -135,6 +135,18 @@ impl<'a> Comparison<'a> {
         if was_null != is_null && is_null == (way == Way::Out) {
             self.changed(place, if is_null { "may be null now" } else { "may no longer be null" });
         }
+        self.form(way, place, was, is);
+    }
+
+    /// Compares what is left of two schemas without null.
+    fn form(&mut self, way: Way, place: &str, was: &'a Value, is: &'a Value) {
+        if way == Way::In && was["oneOf"].is_null() && is["oneOf"].is_array() {
+            // We may take other forms as well.
+            if !self.fits_a_variant(place, was, is) {
+                self.changed(place, "fits none of the forms that it has now");
+            }
+            return;
+        }
         let (kinds, kinds_now) = (kinds(was), kinds(is));
         if kinds != kinds_now {
             return self.changed(place, format!("type was {kinds:?}, is {kinds_now:?}"));
@@ -187,7 +199,9 @@ impl<'a> Comparison<'a> {
             }
         }
         for word in ["pattern", "default"] {
-            if !was[word].is_null() && was[word] != is[word] {
+            // Without a pattern we take more.
+            let takes_more = word == "pattern" && is[word].is_null();
+            if !was[word].is_null() && was[word] != is[word] && !takes_more {
                 self.changed(place, format!("{word} was {}, is {}", was[word], is[word]));
             }
         }
@@ -212,6 +226,15 @@ impl<'a> Comparison<'a> {
         for name in lost {
             self.changed(&format!("{place}/{name}"), verb);
         }
+    }
+
+    /// Whether what we took as the one form fits one of several.
+    fn fits_a_variant(&self, place: &str, was: &'a Value, is: &'a Value) -> bool {
+        is["oneOf"].as_array().into_iter().flatten().any(|is| {
+            let mut comparison = Comparison { changes: Vec::new(), seen: HashSet::new(), ..*self };
+            comparison.form(Way::In, place, was, resolve(self.current, is));
+            comparison.changes.is_empty()
+        })
     }
 
     /// What we took must fit a variant that we take, what we give one that we gave.

@@ -118,6 +118,12 @@ fn every_change_that_breaks_a_client_is_named() {
             json!(7),
             "timeout_seconds: default was 1800, is 7",
         ),
+        (
+            &format!("{CREATE}/properties"),
+            "user_agent",
+            json!({"oneOf": [{"oneOf": [{"type": "array"}, {"type": "integer"}]}, {"type": "null"}]}),
+            "user_agent: fits none of the forms",
+        ),
         (CREATE, "required", json!(["region"]), "request/region: became required"),
         (
             "/components/schemas/LabelSession/properties/labels",
@@ -151,6 +157,11 @@ fn what_is_added_breaks_nobody() {
     schemas["Session"]["required"].as_array_mut().unwrap().push(json!("new"));
     schemas["CreateSession"]["properties"]["new"] = json!({"type": "string"});
     schemas["CreateSession"]["properties"]["timeout_seconds"]["maximum"] = json!(100_000);
+    let mut form = schemas["CreateSession"]["properties"]["user_agent"].take();
+    form["type"] = json!("string");
+    form.as_object_mut().unwrap().remove("pattern");
+    let forms = json!({"oneOf": [{"oneOf": [{"type": "array"}, form]}, {"type": "null"}]});
+    schemas["CreateSession"]["properties"]["user_agent"] = forms;
     schemas["Status"]["enum"].as_array_mut().unwrap().push(json!("PAUSED"));
     let list = &mut current["paths"]["/v1/sessions"]["get"];
     list["parameters"].as_array_mut().unwrap().push(json!({"name": "new", "in": "query"}));

@@ -16,8 +16,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct CreateSession {
     /// Where it is to run; the server's default region if not given.
-    #[schema(example = "local")]
-    region: Option<String>,
+    region: Option<CreateRegion>,
     /// What is to run.
     #[schema(value_type = Option<RuntimeKind>, default = "chromium")]
     runtime_kind: Option<String>,
@@ -52,6 +51,22 @@ pub struct CreateSession {
     /// Recordings do not exist yet: `enabled` can only be `false`.
     recording: Option<CreateRecording>,
 }
+
+/// Where a session is to run.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CreateRegion {
+    /// There, or wherever there is room: `any`, the server's default region first.
+    #[schema(example = "local")]
+    One(String),
+    /// In the first of these that has room; one that comes again does not count.
+    Several(RegionList),
+}
+
+/// 1 to 16 regions, the best first.
+#[derive(Deserialize, ToSchema)]
+#[schema(min_items = 1, max_items = 16, example = json!(["eu", "us"]))]
+pub struct RegionList(Vec<String>);
 
 /// An upstream proxy. Its credentials are never shown again.
 #[derive(Deserialize, ToSchema)]

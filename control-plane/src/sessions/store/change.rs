@@ -36,7 +36,7 @@ pub async fn set_labels(
 pub const LONGEST_SECONDS: u32 = 86_400;
 
 pub(super) const KEEP_ALIVE: &str = concat!(
-    "UPDATE sessions SET keepalives = keepalives + 1, timeout_seconds = timeout_seconds + $3, \
+    "UPDATE sessions SET keepalives = keepalives + 1, kept_us = $4, timeout_seconds = timeout_seconds + $3, \
      expires_us = expires_us + $3 * 1000000 WHERE id = $1 AND workspace_id = $2 \
      AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') AND expires_us > $4 \
      AND timeout_seconds + $3 <= $5 RETURNING ",

@@ -1,8 +1,8 @@
-//! The sessions of workspaces that are closed, and in the end deleted.
+//! The sessions of a workspace: how many live; that it is closed, and in the end deleted.
 
 use proto::id::{SessionId, WorkspaceId};
 
-use crate::db::{Tx, from_row, on, parse};
+use crate::db::{Tx, dialect, from_row, on, parse};
 
 /// A session that must end, and whether it is because its workspace was deleted.
 struct Closed(SessionId, bool);
@@ -12,20 +12,47 @@ from_row!(Closed, |row| {
     Self(parse(row.try_get("id")?)?, deleted == 1)
 });
 
-pub(super) const IN_CLOSED_WORKSPACES: &str = "SELECT sessions.id, \
-     CAST(CASE WHEN deleted_us IS NULL THEN 0 ELSE 1 END AS BIGINT) AS deleted \
-     FROM workspaces JOIN sessions ON workspace_id = workspaces.id \
-     WHERE (suspended_us IS NOT NULL OR deleted_us IS NOT NULL) \
-     AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') LIMIT 200";
+macro_rules! in_closed_workspaces {
+    ($sessions:literal) => {
+        concat!(
+            "SELECT sessions.id, \
+             CAST(CASE WHEN deleted_us IS NULL THEN 0 ELSE 1 END AS BIGINT) AS deleted \
+             FROM workspaces ",
+            $sessions,
+            " WHERE (suspended_us IS NOT NULL OR deleted_us IS NOT NULL) LIMIT 100"
+        )
+    };
+}
+// PostgreSQL does not know that hardly any workspace is closed, and reads all sessions that live
+// before it looks for one, unless it must begin with the workspaces.
+pub(super) const IN_CLOSED_WORKSPACES: [&str; 2] = [
+    in_closed_workspaces!(
+        "JOIN sessions ON workspace_id = workspaces.id \
+         AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING')"
+    ),
+    in_closed_workspaces!(
+        "CROSS JOIN LATERAL (SELECT id FROM sessions WHERE workspace_id = workspaces.id \
+         AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') \
+         LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED) AS sessions"
+    ),
+];
 
-/// Some of the sessions that run in workspaces that are closed, each with what its end is to
-/// say.
+/// At most [`super::ENDED_AT_ONCE`] of the sessions that run in workspaces that are closed,
+/// each with what its end is to say, held until the transaction ends.
 pub async fn in_closed_workspaces(tx: &mut Tx) -> sqlx::Result<Vec<(SessionId, &'static str)>> {
-    let found: Vec<Closed> =
-        on!(tx, |db| sqlx::query_as(IN_CLOSED_WORKSPACES).fetch_all(db).await)?;
+    let which = dialect!(tx, IN_CLOSED_WORKSPACES[0], IN_CLOSED_WORKSPACES[1]);
+    let found: Vec<Closed> = on!(tx, |db| sqlx::query_as(which).fetch_all(db).await)?;
     let why =
         |deleted| if deleted { "the workspace was deleted" } else { "the workspace was suspended" };
     Ok(found.into_iter().map(|Closed(id, deleted)| (id, why(deleted))).collect())
+}
+
+pub(super) const COUNT_LIVE: &str = "SELECT COUNT(*) FROM sessions WHERE workspace_id = $1 \
+     AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING')";
+
+/// How many sessions of a workspace are not over.
+pub async fn count_live(tx: &mut Tx, workspace: WorkspaceId) -> sqlx::Result<i64> {
+    on!(tx, |db| sqlx::query_scalar(COUNT_LIVE).bind(workspace.to_string()).fetch_one(db).await)
 }
 
 macro_rules! some {

@@ -5,10 +5,10 @@ use proto::{
     region::Region,
     session::{EndReason, SessionStatus},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::types::Json;
 
-use super::{NewSession, Reason, SessionRow, Viewport, inputs, object::rfc3339};
+use super::{NewSession, Reason, Reporter, SessionRow, Viewport, inputs, object::rfc3339};
 use crate::{
     db::{Tx, dialect, from_row, on, parse, parse_opt, unsigned},
     outbox,
@@ -27,10 +27,16 @@ macro_rules! columns {
 
 mod change;
 mod closed;
+mod due;
+mod held;
+mod lost;
 mod read;
 
 pub use change::{LONGEST_SECONDS, Usage, keep_alive, record_usage, set_labels};
-pub use closed::{in_closed_workspaces, purge};
+pub use closed::{count_live, in_closed_workspaces, purge};
+pub use due::{ENDED_AT_ONCE, delete, ended_before, overdue};
+pub use held::{held_by, lock_held_by, pending};
+pub use lost::{end_all, free_all};
 pub use read::{EventRow, events, page};
 
 from_row!(SessionRow, |row| {
@@ -136,29 +142,43 @@ pub async fn insert(
             .fetch_one(db)
             .await
     })?;
-    on!(tx, |db| {
-        let events = sqlx::query(INSERT_EVENTS).bind(&id).bind(placed.created_us).bind(now);
-        events.execute(db).await.map(drop)
-    })?;
-    for (status, at_us) in
-        [(SessionStatus::Queued, placed.created_us), (SessionStatus::Provisioning, now)]
-    {
-        announce(tx, row.workspace_id, row.id, status, at_us, None).await?;
-    }
+    let events = [id.as_str().into(), placed.created_us.into(), now.into()];
+    tx.add(INSERT_EVENTS, events).await?;
+    let news = [(SessionStatus::Queued, placed.created_us), (SessionStatus::Provisioning, now)]
+        .map(|(status, at_us)| news(status, at_us, None));
+    outbox::add_two(tx, row.workspace_id, KIND, &id, news).await?;
     Ok(row)
+}
+
+/// Whether what is said came by the agent's newest stream, or by none.
+macro_rules! is_current {
+    ($agent:literal, $epoch:literal) => {
+        concat!(
+            "(CAST(",
+            $epoch,
+            " AS BIGINT) IS NULL OR EXISTS (SELECT 1 FROM agents WHERE agents.id = ",
+            $agent,
+            " AND agents.epoch = ",
+            $epoch,
+            "))"
+        )
+    };
 }
 
 const START: &str = concat!(
     "UPDATE sessions SET status = 'RUNNING', started_us = $2 \
-     WHERE id = $1 AND status = 'PROVISIONING' RETURNING ",
+     WHERE id = $1 AND agent_id = $3 AND status = 'PROVISIONING' AND ",
+    is_current!("$3", "$4"),
+    " RETURNING ",
     columns!()
 );
 
-/// PROVISIONING to RUNNING. `None` when the session is in another state.
-pub async fn start(tx: &mut Tx, id: SessionId) -> sqlx::Result<Option<SessionRow>> {
+/// PROVISIONING to RUNNING. `None` when the session is in another state, or with another agent.
+pub async fn start(tx: &mut Tx, id: SessionId, by: Reporter) -> sqlx::Result<Option<SessionRow>> {
     let now = tx.now_us().await?;
     let row: Option<SessionRow> = on!(tx, |db| {
-        sqlx::query_as(START).bind(id.to_string()).bind(now).fetch_optional(db).await
+        let start = sqlx::query_as(START).bind(id.to_string()).bind(now);
+        start.bind(by.agent.to_string()).bind(epoch(by)).fetch_optional(db).await
     })?;
     if let Some(row) = &row {
         append_event(tx, row, None).await?;
@@ -183,10 +203,7 @@ pub async fn end(
 ) -> sqlx::Result<Option<SessionRow>> {
     let now = tx.now_us().await?;
     let status = reason.status();
-    let message = match detail {
-        Some(detail) if !detail.is_empty() => format!("{}: {detail}", reason.message()),
-        _ => reason.message().to_owned(),
-    };
+    let message = message_of(reason, detail.unwrap_or_default());
     let row: Option<SessionRow> = on!(tx, |db| {
         sqlx::query_as(END)
             .bind(id.to_string())
@@ -204,12 +221,21 @@ pub async fn end(
     Ok(row)
 }
 
+/// What a reason says to people.
+fn message_of(reason: EndReason, detail: &str) -> String {
+    match detail {
+        "" => reason.message().to_owned(),
+        detail => format!("{}: {detail}", reason.message()),
+    }
+}
+
 const APPEND_EVENT: &str = "INSERT INTO session_events \
      (session_id, seq, status, at_us, reason_code, reason_message) \
      SELECT CAST($1 AS TEXT), COALESCE(MAX(seq), 0) + 1, CAST($2 AS TEXT), CAST($3 AS BIGINT), \
      CAST($4 AS TEXT), CAST($5 AS TEXT) FROM session_events WHERE session_id = $1";
 
-/// The event of the state that a row has just come to, and the news of it. Its row must have
+/// The event of the state that a row has just come to, or come to again with another agent, and
+/// the news of it. Its row must have
 /// been changed in the same transaction: that lock keeps `seq` apart.
 async fn append_event(
     tx: &mut Tx,
@@ -217,32 +243,24 @@ async fn append_event(
     reason: Option<(EndReason, &str)>,
 ) -> sqlx::Result<()> {
     let now = tx.now_us().await?;
-    on!(tx, |db| {
-        sqlx::query(APPEND_EVENT)
-            .bind(row.id.to_string())
-            .bind(row.status.as_str())
-            .bind(now)
-            .bind(reason.map(|(code, _)| code.as_str()))
-            .bind(reason.map(|(_, message)| message))
-            .execute(db)
-            .await
-            .map(drop)
-    })?;
-    announce(tx, row.workspace_id, row.id, row.status, now, reason).await
+    let binds = [
+        row.id.to_string().into(),
+        row.status.as_str().into(),
+        now.into(),
+        reason.map(|(code, _)| code.as_str().to_owned()).into(),
+        reason.map(|(_, message)| message.to_owned()).into(),
+    ];
+    tx.add(APPEND_EVENT, binds).await?;
+    let news = news(row.status, now, reason);
+    outbox::add(tx, row.workspace_id, KIND, &row.id.to_string(), news).await
 }
 
-/// Leaves the news of a transition to those who tell it.
-async fn announce(
-    tx: &mut Tx,
-    workspace: WorkspaceId,
-    id: SessionId,
-    status: SessionStatus,
-    at_us: i64,
-    reason: Option<(EndReason, &str)>,
-) -> sqlx::Result<()> {
+/// What a transition is to those who are told of it.
+const KIND: &str = "session.transition";
+
+fn news(status: SessionStatus, at_us: i64, reason: Option<(EndReason, &str)>) -> Value {
     let reason = reason.map(|(code, message)| json!({ "code": code, "message": message }));
-    let news = json!({ "status": status, "at": rfc3339(at_us), "reason": reason });
-    outbox::add(tx, workspace, "session.transition", &id.to_string(), &news).await
+    json!({ "status": status, "at": rfc3339(at_us), "reason": reason })
 }
 
 const MOVE: &str = concat!(
@@ -251,22 +269,29 @@ const MOVE: &str = concat!(
     columns!()
 );
 
-/// Gives a session whose launch failed to another agent. `tried` are all that failed so far.
+/// Gives a session whose launch failed to another agent. `tried` are all that failed so far,
+/// `why` is what became of the last of them: an event of the session tells it.
 pub async fn move_to(
     tx: &mut Tx,
     id: SessionId,
     agent: AgentId,
     tried: &[AgentId],
+    (reason, detail): (EndReason, &str),
 ) -> sqlx::Result<Option<SessionRow>> {
     let tried = tried.iter().map(AgentId::to_string).collect::<Vec<_>>().join(" ");
-    on!(tx, |db| {
+    let row: Option<SessionRow> = on!(tx, |db| {
         sqlx::query_as(MOVE)
             .bind(id.to_string())
             .bind(agent.to_string())
             .bind(&tried)
             .fetch_optional(db)
             .await
-    })
+    })?;
+    if let Some(row) = &row {
+        let message = format!("{}; it goes to another agent", message_of(reason, detail));
+        append_event(tx, row, Some((reason, &message))).await?;
+    }
+    Ok(row)
 }
 
 const FREE_SLOT: &str = "UPDATE sessions SET slot_held = 0 WHERE id = $1";
@@ -283,24 +308,32 @@ pub async fn get(tx: &mut Tx, id: SessionId) -> sqlx::Result<Option<SessionRow>>
     on!(tx, |db| sqlx::query_as(GET).bind(id.to_string()).fetch_optional(db).await)
 }
 
-const LOCK_SQLITE: &str =
-    concat!("SELECT ", columns!(), " FROM sessions WHERE id = $1 AND agent_id = $2");
+const LOCK_SQLITE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM sessions WHERE id = $1 AND agent_id = $2 AND ",
+    is_current!("$2", "$3")
+);
 const LOCK_POSTGRES: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM sessions WHERE id = $1 AND agent_id = $2 FOR UPDATE OF sessions"
+    " FROM sessions WHERE id = $1 AND agent_id = $2 AND ",
+    is_current!("$2", "$3"),
+    " FOR UPDATE OF sessions"
 );
 
-/// One session if this agent has it, held against others until the transaction ends.
-pub async fn lock_on(
-    tx: &mut Tx,
-    id: SessionId,
-    agent: AgentId,
-) -> sqlx::Result<Option<SessionRow>> {
+/// One session if this agent has it and may speak of it, held against others until the transaction
+/// ends.
+pub async fn lock_on(tx: &mut Tx, id: SessionId, by: Reporter) -> sqlx::Result<Option<SessionRow>> {
     let lock = dialect!(tx, LOCK_SQLITE, LOCK_POSTGRES);
     on!(tx, |db| {
-        sqlx::query_as(lock).bind(id.to_string()).bind(agent.to_string()).fetch_optional(db).await
+        let lock = sqlx::query_as(lock).bind(id.to_string()).bind(by.agent.to_string());
+        lock.bind(epoch(by)).fetch_optional(db).await
     })
+}
+
+fn epoch(by: Reporter) -> Option<i64> {
+    by.epoch.map(|epoch| i64::try_from(epoch).unwrap_or(i64::MAX))
 }
 
 const LOCK_IN_POSTGRES: &str = concat!(
@@ -338,28 +371,6 @@ pub async fn get_in(
     })
 }
 
-const HELD_BY: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM sessions WHERE agent_id = $1 AND slot_held = 1 ORDER BY id"
-);
-
-/// The sessions that count against an agent's capacity, those that are over but not yet gone
-/// included.
-pub async fn held_by(tx: &mut Tx, agent: AgentId) -> sqlx::Result<Vec<SessionRow>> {
-    on!(tx, |db| sqlx::query_as(HELD_BY).bind(agent.to_string()).fetch_all(db).await)
-}
-
-const OVERDUE: &str = "SELECT id FROM sessions WHERE expires_us <= $1 \
-     AND status IN ('QUEUED', 'PROVISIONING', 'RUNNING') ORDER BY expires_us LIMIT 200";
-
-/// Some of the sessions whose deadline has passed, the latest first to go.
-pub async fn overdue(tx: &mut Tx) -> sqlx::Result<Vec<SessionId>> {
-    let now = tx.now_us().await?;
-    let ids: Vec<String> = on!(tx, |db| sqlx::query_scalar(OVERDUE).bind(now).fetch_all(db).await)?;
-    ids.iter().map(|id| parse(id)).collect()
-}
-
 /// The SQL of this module, for the test that prepares every text.
 #[cfg(test)]
 pub(crate) const COMMON: &[&str] = &[
@@ -372,23 +383,28 @@ pub(crate) const COMMON: &[&str] = &[
     FREE_SLOT,
     GET,
     GET_IN,
-    HELD_BY,
-    OVERDUE,
+    held::HELD_BY,
+    held::PENDING,
     change::SET_LABELS,
     change::KEEP_ALIVE,
     change::RECORD_USAGE,
     read::EVENTS,
-    closed::IN_CLOSED_WORKSPACES,
+    closed::COUNT_LIVE,
     closed::PURGE[0],
     closed::PURGE[1],
     closed::PURGE[2],
     closed::PURGE[3],
     closed::PURGE[4],
     closed::PURGE[5],
+    closed::PURGE[6],
 ];
-/// SQLite's half of the pairs.
+/// The halves of the pairs of one database, 0 for SQLite and 1 for PostgreSQL.
 #[cfg(test)]
-pub(crate) const SQLITE_ONLY: &[&str] = &[LOCK_SQLITE, read::PAGE_SQLITE];
-/// PostgreSQL's half of the pairs.
-#[cfg(test)]
-pub(crate) const POSTGRES_ONLY: &[&str] = &[LOCK_POSTGRES, LOCK_IN_POSTGRES, read::PAGE_POSTGRES];
+pub(crate) fn halves(database: usize) -> Vec<&'static str> {
+    let locks = [[LOCK_SQLITE, LOCK_POSTGRES], [GET_IN, LOCK_IN_POSTGRES], held::LOCK_HELD_BY];
+    let pages = [[read::PAGE_SQLITE, read::PAGE_POSTGRES]];
+    let due = [due::OVERDUE, due::ENDED_BEFORE, closed::IN_CLOSED_WORKSPACES];
+    let lost = [lost::END_ALL, lost::APPEND_TO_ALL, lost::FREE_ALL];
+    let all = locks.iter().chain(&pages).chain(&due).chain(&due::DELETE).chain(&lost);
+    all.map(|pair| pair[database]).collect()
+}

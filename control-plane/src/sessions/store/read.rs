@@ -64,7 +64,7 @@ pub struct EventRow {
     pub status: SessionStatus,
     /// When, Unix microseconds.
     pub at_us: i64,
-    /// Why, for final states.
+    /// Why, for final states, and for a launch that went to another agent.
     pub reason: Option<Reason>,
 }
 

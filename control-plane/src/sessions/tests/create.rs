@@ -77,7 +77,7 @@ on_both_databases! {
         sessions::ended(&app.app, bad, held, EndReason::BrowserCrashed, "")
             .await.unwrap();
         assert!(app.session(held).await.slot_held);
-        assert_eq!(app.count("SELECT COUNT(*) FROM session_events").await, 3);
+        assert_eq!(app.count("SELECT COUNT(*) FROM session_events").await, 4);
     }
 
     async fn a_launch_that_fails_everywhere_fails_the_create_and_frees_its_key(app: TestApp) {
@@ -106,6 +106,7 @@ on_both_databases! {
         let bad = app.agent("local", 1).await;
         let create = tokio::spawn(app.create("k").send());
         let held = until_held(&app, bad).await;
+        app.lapse(bad).await;
         sessions::lost(&app.app, bad).await.unwrap();
         create.await.unwrap().problem(503, "insufficient-capacity");
         let row = app.session(held).await;

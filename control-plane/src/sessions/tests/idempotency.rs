@@ -97,9 +97,7 @@ on_both_databases! {
         let second = app.create("k").json(&json!({"timeout_seconds": 60})).send().await.expect(201);
         assert_ne!(first["id"], second["id"]);
         app.sql("UPDATE idempotency SET expires_us = expires_us - 86400000000", &[]).await;
-        let mut tx = app.tx().await;
-        crate::sessions::idempotency::purge(&mut tx).await.unwrap();
-        tx.commit().await.unwrap();
+        crate::retention::sweep(&app.app).await.unwrap();
         assert_eq!(app.count("SELECT COUNT(*) FROM idempotency").await, 0);
     }
 

@@ -3,7 +3,7 @@ use proto::{agent::SessionUsage, session::EndReason};
 use serde_json::json;
 
 use crate::{
-    sessions::{ended, expire, lost, started, usage},
+    sessions::{Reporter, ended, expire, lost, started, usage},
     testing::{TestApp, id_of, on_both_databases},
 };
 
@@ -62,6 +62,20 @@ on_both_databases! {
         assert_eq!((row.status.as_str(), row.slot_held), ("EXPIRED", false));
     }
 
+    async fn what_an_agent_said_on_an_older_stream_no_longer_counts(app: TestApp) {
+        let agent = app.agent("local", 1).await;
+        let id = id_of(&app.create("k").header("prefer", "respond-async").send().await.expect(201));
+        app.sql("UPDATE agents SET epoch = 8", &[]).await;
+        let [older, newest] = [7, 8].map(|epoch| Reporter { agent, epoch: Some(epoch) });
+        assert!(!started(&app.app, older, id).await.unwrap());
+        assert!(started(&app.app, newest, id).await.unwrap());
+        for (by, status) in [(older, "RUNNING"), (newest, "ERRORED")] {
+            ended(&app.app, by, id, EndReason::BrowserCrashed, "").await.unwrap();
+            let row = app.session(id).await;
+            assert_eq!((row.status.as_str(), row.slot_held), (status, status == "RUNNING"));
+        }
+    }
+
     async fn the_sessions_of_a_lost_agent_end(app: TestApp) {
         let agent = app.agent("local", 3).await;
         let spared = app.quick_agent("eu", 1).await;
@@ -75,6 +89,7 @@ on_both_databases! {
         started(&app.app, agent, ids[1]).await.unwrap();
         let path = format!("/v1/sessions/{}", ids[1]);
         app.call(Method::DELETE, &path).send().await.expect(204);
+        app.lapse(agent).await;
         lost(&app.app, agent).await.unwrap();
         lost(&app.app, agent).await.unwrap();
         for (id, status) in ids.iter().zip(["ERRORED", "COMPLETED", "ERRORED"]) {
@@ -83,6 +98,17 @@ on_both_databases! {
         }
         let row = app.session(id_of(&elsewhere)).await;
         assert_eq!((row.status.as_str(), row.agent_id), ("RUNNING", Some(spared)));
+        // One that ran tells of it as one that was ended by itself.
+        let shown = app.get(&format!("/v1/sessions/{}", ids[0])).send().await.expect(200);
+        assert_eq!(shown["status_reason"]["code"], "agent_lost");
+        let events = app.get(&format!("/v1/sessions/{}/events", ids[0])).send().await.expect(200);
+        let last = events["items"].as_array().unwrap().last().unwrap();
+        assert_eq!((&last["status"], &last["reason"]), (&shown["status"], &shown["status_reason"]));
+        assert_eq!(last["at"], shown["ended_at"]);
+        let lost = "SELECT COUNT(*) FROM outbox WHERE CAST(payload AS TEXT) LIKE '%agent_lost%'";
+        assert_eq!(app.count(lost).await, 2);
+        let events = app.count("SELECT COUNT(*) FROM session_events").await;
+        assert_eq!(app.count("SELECT COUNT(*) FROM outbox").await, events, "each is told once");
     }
 
     async fn agents_speak_only_for_their_own_sessions(app: TestApp) {

@@ -15,7 +15,7 @@ fn refused(problem: &Problem) -> (u16, &'static str, Vec<String>) {
 #[test]
 fn what_is_left_out_has_a_default() {
     let defaults = create(&json!({})).unwrap();
-    assert_eq!(defaults.region, None);
+    assert_eq!(defaults.region, Wanted::Default);
     assert_eq!(defaults.session.timeout_seconds, 1_800);
     assert_eq!(defaults.session.keep_alive_seconds, 0);
     assert_eq!(defaults.session.viewport, Viewport { width: 1280, height: 720 });
@@ -30,6 +30,9 @@ fn what_is_left_out_has_a_default() {
 #[test]
 fn what_is_within_its_limits_is_taken() {
     for body in [
+        json!({"region": "any"}),
+        json!({"region": ["eu"]}),
+        json!({"region": vec!["eu"; 16]}),
         json!({"timeout_seconds": 5}),
         json!({"timeout_seconds": 5.0}),
         json!({"timeout_seconds": 86_400, "keep_alive_seconds": 3_600}),
@@ -54,6 +57,10 @@ fn what_is_wrong_is_refused_with_its_place() {
         (json!({"nope": 1}), 400, "validation-error", &["/nope"]),
         (json!({"nope": null}), 400, "validation-error", &["/nope"]),
         (json!({"a/b~c": 1}), 400, "validation-error", &["/a~1b~0c"]),
+        (json!({"region": 1}), 422, "validation-error", &["/region"]),
+        (json!({"region": []}), 422, "validation-error", &["/region"]),
+        (json!({"region": ["eu", null]}), 422, "validation-error", &["/region"]),
+        (json!({"region": vec!["eu"; 17]}), 422, "validation-error", &["/region"]),
         (json!({"timeout_seconds": 4}), 422, "validation-error", &["/timeout_seconds"]),
         (json!({"timeout_seconds": 86_401}), 422, "validation-error", &["/timeout_seconds"]),
         (json!({"timeout_seconds": "60"}), 422, "validation-error", &["/timeout_seconds"]),

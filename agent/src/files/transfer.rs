@@ -1,40 +1,25 @@
-//! Files over the agent protocol, on a connection of their own: a large one must not hold up
-//! the heartbeats on the stream.
+//! Files over the agent protocol.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use anyhow::Context;
 use futures_util::stream;
 use proto::{
-    agent::{FileChunk, FileHeader, FileRequest, KeepFile, hub_client::HubClient, keep_file::Part},
-    id::{AgentId, SessionId},
+    agent::{FileChunk, FileHeader, FileRequest, KeepFile, keep_file::Part},
+    id::SessionId,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
     sync::oneshot,
     time::timeout,
 };
-use tonic::{
-    Status, Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, Streaming};
 
-/// How long a connection may take to come about.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// How long HTTP/2 lets the connection be silent, and then waits for the answer to a ping.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+use crate::hub::Hub;
+
 /// How long the hub may be silent in the middle of a file.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How much of a file goes into one message, in bytes.
 const CHUNK: usize = 1 << 20;
-
-/// The hub, for files. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Hub {
-    channel: Channel,
-    agent: Arc<str>,
-    join_token: Arc<str>,
-}
 
 /// A file on its way here.
 pub(super) struct Fetched(Streaming<FileChunk>);
@@ -49,22 +34,6 @@ pub(super) struct Download {
 }
 
 impl Hub {
-    /// Connects when it is needed. To be called in a runtime.
-    ///
-    /// # Errors
-    ///
-    /// When the address is not valid.
-    pub fn new(url: &str, agent: AgentId, join_token: &str) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).context("the hub's address")?;
-        let channel = endpoint
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_LIMIT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .connect_lazy();
-        Ok(Self { channel, agent: agent.to_string().into(), join_token: join_token.into() })
-    }
-
     /// Asks for an upload.
     pub(super) async fn fetch(&self, session: SessionId, name: &str) -> Result<Fetched, Status> {
         let request = FileRequest {
@@ -73,7 +42,7 @@ impl Hub {
             session_id: session.to_string(),
             name: name.to_owned(),
         };
-        let mut hub = HubClient::new(self.channel.clone());
+        let mut hub = self.client()?;
         let answer = timeout(SILENCE, hub.fetch(request)).await;
         Ok(Fetched(answer.map_err(|_| silent())??.into_inner()))
     }
@@ -96,7 +65,7 @@ impl Hub {
         };
         let (failed, failure) = oneshot::channel();
         let parts = parts(header, file, download.size_bytes, failed);
-        let mut hub = HubClient::new(self.channel.clone());
+        let mut hub = self.client()?;
         tokio::select! {
             kept = hub.keep(parts) => kept.map(drop),
             // The stream of parts cannot say why it ended; an error read is never a whole file.

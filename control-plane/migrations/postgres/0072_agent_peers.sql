@@ -1,0 +1,4 @@
+-- Where the other agents of its region reach an agent, and by what key they know what it
+-- forwards to them (Ed25519, public; empty: it forwards nothing).
+ALTER TABLE agents ADD COLUMN peer_url TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE agents ADD COLUMN forwarding_key BYTEA NOT NULL DEFAULT '';
