@@ -38,7 +38,7 @@ use self::{
     control::{Control, Dialer, Drain, Identity, Lease},
     forward::Forwarder,
     hub::Hub,
-    sessions::{Registry, Sessions},
+    sessions::{Leave, Registry, Sessions},
     verifier::Verifier,
 };
 pub use self::{
@@ -162,7 +162,7 @@ impl Agent {
     pub async fn drain(&self, span: Duration) {
         self.registry.close();
         self.drain.leave(span);
-        self.registry.hand_back();
+        self.registry.leave(Leave::Launch);
         // Whatever is left is for the stop to end.
         let _ = timeout(span, async {
             self.registry.settled().await;

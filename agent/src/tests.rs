@@ -57,6 +57,8 @@ async fn an_agent_lends_warm_browsers_and_leaves_nothing_when_it_stops() {
     let running = stream.assign();
     assert_eq!(stream.said_running().await, running);
     stop.cancel();
+    assert_eq!(stream.said_ending().await, (running, "agent_drained".to_owned()));
+    stream.release(running, "agent_drained");
     assert_eq!(stream.said_ended().await, (running, "agent_drained".to_owned()));
     stream.acknowledge(running);
     soon(agent.stopped()).await;

@@ -9,7 +9,7 @@ use harness::{
     eventually,
     fleet::{agent_of, agents, control_plane, database, free_port, id_of, operator},
     leftovers::GRACE,
-    process,
+    process, rows,
 };
 use http::Method;
 use rustix::process::Signal;
@@ -200,5 +200,9 @@ async fn a_third_signal_ends_an_agent_where_it_stands() {
     drop(agent.ended(130, SOON).await);
     signals.abort();
     control.api.wait_for(session.id(), "ERRORED", SOON).await;
+    // What it could not clean up counts as there until its lease has lapsed.
+    let store = control.store();
+    let at_rest = || async { rows::wrong(&store, true).await.is_empty().then_some(()) };
+    eventually("the slot is free", SOON, at_rest).await;
     control.stop().await;
 }

@@ -10,7 +10,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::session::EndReason;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -18,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::sessions::{Ending, Registry};
+use crate::sessions::{Leave, Registry};
 
 /// How often sessions that came after the deadline are ended: the hub may have placed them
 /// just before.
@@ -87,8 +86,7 @@ impl Drain {
                     if repeat_at.is_none() {
                         warn!("the time for draining is over: ending the sessions that are left");
                     }
-                    let detail = "the time for draining its agent was over";
-                    registry.end_all(&Ending::new(EndReason::AgentDrained, detail));
+                    registry.leave(Leave::End("the time for draining its agent was over"));
                     repeat_at = Some(Instant::now() + REPEAT);
                 }
             }
@@ -111,6 +109,7 @@ impl Leaving {
 
 #[cfg(test)]
 mod tests {
+    use proto::session::EndReason;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -185,7 +184,7 @@ mod tests {
         let launching = order();
         let id = launching.id;
         world.sessions.assign(launching); // there is no browser for it
-        world.registry.hand_back();
+        world.registry.leave(Leave::Launch);
         assert_eq!(world.ended(id).await, EndReason::LaunchFailed);
         assert_eq!(world.registry.state(world.running), Some(State::Running));
         world.stop.cancel();

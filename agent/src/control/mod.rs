@@ -18,7 +18,6 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::session::EndReason;
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -33,7 +32,7 @@ use crate::{
     clock::{BootTime, Clock},
     config::Config,
     forward::Forwarder,
-    sessions::{Ending, Report, Sessions},
+    sessions::{Leave, Report, Sessions},
     verifier::Verifier,
 };
 
@@ -117,6 +116,6 @@ impl Control {
     fn end_sessions(&self) {
         let registry = self.sessions.registry();
         registry.close();
-        registry.end_all(&Ending::new(EndReason::AgentDrained, "the agent was stopped"));
+        registry.leave(Leave::End("the agent was stopped"));
     }
 }

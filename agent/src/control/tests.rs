@@ -342,6 +342,8 @@ async fn a_stopping_agent_reports_its_sessions_then_leaves() {
     let mut link = Link::start().await;
     let (mut stream, id) = link.with_session().await;
     link.stop.cancel();
+    assert_eq!(stream.said_ending().await, (id, "agent_drained".to_owned()));
+    stream.release(id, "agent_drained");
     assert_eq!(stream.said_ended().await, (id, "agent_drained".to_owned()));
     assert!(!link.agent.is_finished(), "it waits for the acknowledgement");
     stream.acknowledge(id);

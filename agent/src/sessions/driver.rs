@@ -11,7 +11,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::{
     Ending, Lent, Order, Outcome, Report, Source, Terms, Usage,
-    registry::{Entry, Phase},
+    registry::{Entry, Leave, Phase},
 };
 use crate::{cdp::Mux, files::Desk, hub::Hub, limits::Excess, metrics::COUNTS, storage_state};
 
@@ -37,6 +37,7 @@ pub(super) struct Driver {
     reports: mpsc::UnboundedSender<Report>,
     hub: Hub,
     wish: watch::Receiver<Option<Ending>>,
+    leave: watch::Receiver<Leave>,
     terms: watch::Receiver<Terms>,
 }
 
@@ -49,8 +50,9 @@ impl Driver {
         reports: mpsc::UnboundedSender<Report>,
         hub: Hub,
     ) -> Self {
-        let (wish, terms) = (entry.wish.subscribe(), entry.terms.subscribe());
-        Self { order, entry, slot: Some(slot), source, reports, hub, wish, terms }
+        let (wish, leave) = (entry.wish.subscribe(), entry.leave.subscribe());
+        let terms = entry.terms.subscribe();
+        Self { order, entry, slot: Some(slot), source, reports, hub, wish, leave, terms }
     }
 
     /// Runs the session to its end. Returns when nothing of it is left.
@@ -166,11 +168,10 @@ impl Driver {
     /// they then read, also one that releases its session as soon as it hears of the end. When
     /// the hub does not answer, the agent's word stands.
     async fn agreed(&mut self, ending: Ending) -> Ending {
-        if self.wish.borrow().is_some() {
-            return ending;
+        if self.wish.borrow().is_none() {
+            self.entry.ending.get_or_init(|| ending.clone());
+            self.report(Report::Ending(self.order.id));
         }
-        self.entry.ending.get_or_init(|| ending.clone());
-        self.report(Report::Ending(self.order.id));
         match timeout(AGREED_LIMIT, wished(&mut self.wish)).await {
             Ok(recorded) if recorded.reason != ending.reason => recorded,
             _ => ending,
@@ -181,10 +182,15 @@ impl Driver {
     async fn called_off(&mut self) -> Ending {
         loop {
             let deadline = self.terms.borrow_and_update().deadline;
+            let leave = *self.leave.borrow_and_update();
+            if let Leave::End(detail) = leave {
+                return Ending::new(EndReason::AgentDrained, detail);
+            }
             tokio::select! {
                 ending = wished(&mut self.wish) => return ending,
                 () = sleep_until(deadline) => return Ending::new(EndReason::Deadline, ""),
                 Ok(()) = self.terms.changed() => {}
+                Ok(()) = self.leave.changed() => {}
             }
         }
     }
@@ -192,10 +198,12 @@ impl Driver {
     /// The same before the browser is lent. A launch that the agent gives up because it is
     /// drained has failed here, and the hub finds another agent for it.
     async fn called_off_early(&mut self) -> Ending {
-        let mut handed_back = self.entry.handed_back.subscribe();
+        let mut leave = self.leave.clone();
         let ending = tokio::select! {
             ending = self.called_off() => ending,
-            Ok(_) = handed_back.wait_for(|back| *back) => Ending::new(EndReason::AgentDrained, ""),
+            Ok(_) = leave.wait_for(|leave| *leave != Leave::No) => {
+                Ending::new(EndReason::AgentDrained, "")
+            }
         };
         match ending.reason {
             EndReason::AgentDrained => Ending::new(EndReason::LaunchFailed, "the agent is drained"),

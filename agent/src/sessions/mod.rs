@@ -25,7 +25,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error_span, field::Empty, info_span};
 
-pub(crate) use self::registry::{Outcome, State};
+pub(crate) use self::registry::{Leave, Outcome, State};
 pub use self::registry::{Phase, Registry};
 use crate::{
     browser::LaunchOptions,

@@ -56,6 +56,17 @@ pub(crate) struct Outcome {
     pub usage: Usage,
 }
 
+/// Whether a session is to leave this agent, which goes out of service. The later outdoes the
+/// earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leave {
+    No,
+    /// Another agent shall run it, unless its browser is up already.
+    Launch,
+    /// It is to end, and this says why.
+    End(&'static str),
+}
+
 /// One session that the hub has not acknowledged the end of.
 pub(crate) struct Entry {
     /// Set by the session's task alone.
@@ -66,10 +77,11 @@ pub(crate) struct Entry {
     pub account: OnceLock<Account>,
     /// Set once, when the agent itself has come to end it.
     pub ending: OnceLock<Ending>,
-    /// Set once, by whoever first wants the session to end.
+    /// Set once, by whoever first wants the session to end and needs not ask: the hub, or who
+    /// has lost it.
     pub wish: watch::Sender<Option<Ending>>,
-    /// Turns true when another agent shall run it, unless its browser is up already.
-    pub handed_back: watch::Sender<bool>,
+    /// Set when the agent goes out of service.
+    pub leave: watch::Sender<Leave>,
     /// Set once, when everything is gone.
     pub outcome: OnceLock<Outcome>,
     /// Set by the hub.
@@ -86,7 +98,7 @@ impl Entry {
             account: OnceLock::new(),
             ending: OnceLock::new(),
             wish: watch::Sender::new(None),
-            handed_back: watch::Sender::new(false),
+            leave: watch::Sender::new(Leave::No),
             outcome: OnceLock::new(),
             terms: watch::Sender::new(order.terms),
             orders: files::Queue::new(),
@@ -353,10 +365,12 @@ impl Registry {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Gives sessions whose browser is not up yet back to the hub.
-    pub(crate) fn hand_back(&self) {
+    /// Has every session leave this agent, at once or only if its browser is not up yet.
+    pub(crate) fn leave(&self, leave: Leave) {
         for entry in &self.open {
-            entry.handed_back.send_replace(true);
+            entry
+                .leave
+                .send_if_modified(|known| std::mem::replace(known, leave.max(*known)) < leave);
         }
     }
 

@@ -168,6 +168,28 @@ async fn clients_hear_of_the_end_that_was_recorded_first() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_drain_is_agreed_on_too() {
+    let fakes = Fakes::new();
+    let (sessions, mut reports) = start(2, &fakes);
+    let (released, forgotten) = (order(), order());
+    for order in [&released, &forgotten] {
+        sessions.assign(order.clone());
+        assert_eq!(soon(reports.recv()).await, Some(Report::Running(order.id)));
+    }
+    sessions.registry().leave(Leave::End("no more time"));
+    sessions.registry().leave(Leave::Launch); // what was said before stays
+    for _ in [&released, &forgotten] {
+        assert!(matches!(soon(reports.recv()).await, Some(Report::Ending(_))));
+    }
+    sessions.registry().end(released.id, &Ending::new(EndReason::Released, ""));
+    assert_eq!(soon(reports.recv()).await, Some(Report::Ended(released.id)));
+    assert_eq!(outcome(&sessions, released.id).reason, EndReason::Released);
+    assert_eq!(soon(reports.recv()).await, Some(Report::Ended(forgotten.id)));
+    let ending = outcome(&sessions, forgotten.id);
+    assert_eq!(ending, Ending::new(EndReason::AgentDrained, "no more time"));
+}
+
+#[tokio::test]
 async fn a_session_released_during_its_launch_ends_at_once_and_its_browser_is_closed() {
     let fakes = Fakes::with_permits(0);
     let (sessions, mut reports) = start(1, &fakes);
