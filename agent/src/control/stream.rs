@@ -1,12 +1,6 @@
 //! One stream to the hub, from the dial to its end.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    error::Error as _,
-    iter,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, error::Error as _, iter, sync::Arc, time::Duration};
 
 use proto::{
     HELD_MS, MESSAGE_MAX, PROTOCOL_VERSION,
@@ -33,14 +27,14 @@ use super::{
     lease::Lease,
     messages::{self, Unfit},
     reconnect::Reconnect,
+    told::Told,
 };
 use crate::{
     clock::{BootTime, Clock},
     files,
     forward::Forwarder,
-    gateway::Denials,
     metrics::Connected,
-    sessions::{Ending, Report, Sessions, State, Usage},
+    sessions::{Ending, Report, Sessions, State},
     verifier::Verifier,
 };
 
@@ -180,10 +174,7 @@ struct Stream {
     unanswered: VecDeque<(u64, BootTime)>,
     /// The number of idle browsers that the hub knows.
     warm: u32,
-    /// What the hub was last told of each session's usage.
-    told: HashMap<SessionId, Usage>,
-    /// How many refused connections of each session the hub was last told of.
-    told_denials: HashMap<SessionId, u64>,
+    told: Told,
 }
 
 impl Stream {
@@ -231,8 +222,7 @@ impl Stream {
             sequence: 0,
             unanswered: VecDeque::from([(0, sent)]),
             warm,
-            told: HashMap::new(),
-            told_denials: HashMap::new(),
+            told: Told::default(),
         };
         // A hub that drains this agent says so to every stream.
         stream.drain.order(None);
@@ -279,8 +269,7 @@ impl Stream {
             Message::Acknowledge(acknowledge) => {
                 let id = acknowledge.session_id.parse().map_err(|_| Broken::Protocol)?;
                 self.sessions.registry().acknowledged(id);
-                self.told.remove(&id);
-                self.told_denials.remove(&id);
+                self.told.forget(id);
             }
             Message::SigningKeys(keys) => self.take_keys(&keys.jwks),
             Message::Drain(drain) => {
@@ -368,27 +357,8 @@ impl Stream {
     }
 
     fn report(&mut self, report: Report) -> Result<(), Broken> {
-        match report {
-            Report::Running(id) => self.send(messages::running(id)),
-            Report::Ending(id) => match self.sessions.registry().ending(id) {
-                Some(ending) => self.send(messages::ending(id, &ending)),
-                None => Ok(()),
-            },
-            Report::Ended(id) => {
-                let Some(State::Ended(outcome)) = self.sessions.registry().state(id) else {
-                    return Ok(());
-                };
-                // First, so that the final totals are there when the session is over.
-                if self.told.get(&id) != Some(&outcome.usage) && outcome.usage != Usage::default() {
-                    self.send(messages::usage([(id, outcome.usage)], &self.clock))?;
-                    self.told.insert(id, outcome.usage);
-                }
-                if let Some(denials) = self.sessions.registry().denials_of(id) {
-                    self.tell_denials(id, &denials)?;
-                }
-                self.send(messages::ended(id, &outcome.ending))
-            }
-        }
+        let news = self.told.report(report, self.sessions.registry(), &self.clock);
+        news.into_iter().try_for_each(|message| self.send(message))
     }
 
     /// Asks for the lease. If the last time was not answered yet, this stream is dead.
@@ -412,32 +382,10 @@ impl Stream {
         self.send(messages::heartbeat(self.sequence, warm))
     }
 
-    /// Tells what usage is new, and what the hub has not acknowledged yet.
+    /// Tells what is new, and what the hub has not acknowledged yet.
     fn tell(&mut self) -> Result<(), Broken> {
-        let mut news = self.sessions.registry().usage();
-        news.retain(|(id, usage)| self.told.insert(*id, *usage) != Some(*usage));
-        if !news.is_empty() {
-            self.send(messages::usage(news, &self.clock))?;
-        }
-        for (id, denials) in self.sessions.registry().denials() {
-            self.tell_denials(id, &denials)?;
-        }
-        for (id, state) in self.sessions.registry().inventory() {
-            if let State::Ended(outcome) = state {
-                self.send(messages::ended(id, &outcome.ending))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells what a session's browser was refused since the last time.
-    fn tell_denials(&mut self, id: SessionId, denials: &Denials) -> Result<(), Broken> {
-        let count = denials.count();
-        let told = self.told_denials.insert(id, count).unwrap_or(0);
-        if told == count {
-            return Ok(());
-        }
-        self.send(messages::denials(id, count, denials.since(told), &self.clock))
+        let news = self.told.news(self.sessions.registry(), &self.clock);
+        news.into_iter().try_for_each(|message| self.send(message))
     }
 
     fn take_keys(&self, jwks: &str) {
