@@ -3,12 +3,18 @@
 //! Counts are kept where things happen, far apart and some for each message; a process is one
 //! agent, so they are [`COUNTS`] of the process. Whatever merely is, is read when it is shown.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{Arc, LazyLock, atomic::AtomicU64},
 };
 
-use exposition::{Counter, Histogram, Page};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::Counter, gauge::Gauge, histogram::Histogram},
+    registry::Unit,
+};
+use proto::SPAN_BOUNDS_SECONDS;
 use tokio::sync::watch;
 
 use crate::{
@@ -18,40 +24,40 @@ use crate::{
 };
 
 /// What this process has counted.
-pub(crate) static COUNTS: Counts = Counts::new();
+pub(crate) static COUNTS: LazyLock<Counts> = LazyLock::new(Counts::new);
 
 /// What happened since the process was started.
 pub(crate) struct Counts {
-    /// From the start of a browser's process until it answered and had its first page.
+    /// From the start of a browser's process until it answered and had its first page, in seconds.
     pub browser_starts: Histogram,
     /// Browsers that ended by themselves.
     pub browser_crashes: Counter,
     /// What all browsers took of the memory when the watchdog last looked, in bytes.
-    pub browser_memory: AtomicU64,
+    pub browser_memory: Gauge<u64, AtomicU64>,
     pub cdp: Cdp,
     pub egress: Egress,
-    /// A stream to a hub is open.
-    pub hub_connected: AtomicBool,
+    /// 1 while a stream to a hub is open.
+    pub hub_connected: Gauge,
     pub hub_connects: Counter,
 }
 
-/// What passed between clients and browsers. On a cache line of its own: all sessions count here.
-#[repr(align(64))]
+/// What passed between clients and browsers.
 pub(crate) struct Cdp {
     pub from_clients: Passed,
     pub to_clients: Passed,
-    /// By the places of [`METHODS`].
+    /// How long they took in seconds, by the places of [`METHODS`].
     pub commands: [Histogram; METHODS_LEN],
 }
 
 /// Messages of one direction, and their payload.
+#[derive(Default)]
 pub(crate) struct Passed {
     pub messages: Counter,
     pub bytes: Counter,
 }
 
 /// What went through the gateways of all browsers.
-#[repr(align(64))]
+#[derive(Default)]
 pub(crate) struct Egress {
     pub bytes_in: Counter,
     pub bytes_out: Counter,
@@ -63,101 +69,122 @@ pub(crate) struct Egress {
 }
 
 impl Counts {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
-            browser_starts: Histogram::new(),
-            browser_crashes: Counter::new(),
-            browser_memory: AtomicU64::new(0),
+            browser_starts: Histogram::new(SPAN_BOUNDS_SECONDS),
+            browser_crashes: Counter::default(),
+            browser_memory: Gauge::default(),
             cdp: Cdp {
-                from_clients: Passed::new(),
-                to_clients: Passed::new(),
-                commands: [const { Histogram::new() }; METHODS_LEN],
+                from_clients: Passed::default(),
+                to_clients: Passed::default(),
+                commands: [(); METHODS_LEN].map(|()| Histogram::new(SPAN_BOUNDS_SECONDS)),
             },
-            egress: Egress {
-                bytes_in: Counter::new(),
-                bytes_out: Counter::new(),
-                opened: Counter::new(),
-                refused: Counter::new(),
-                failed: Counter::new(),
-                denials: Counter::new(),
-            },
-            hub_connected: AtomicBool::new(false),
-            hub_connects: Counter::new(),
+            egress: Egress::default(),
+            hub_connected: Gauge::default(),
+            hub_connects: Counter::default(),
         }
     }
 
-    fn show(&self, page: &mut Page) {
-        let mut starts = page.histogram(
-            "ventus_agent_browser_start_seconds",
+    fn encode(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.browser_starts.encode(page.encode_descriptor(
+            "ventus_agent_browser_start",
             "From the start of a browser's process until it had its first page.",
-        );
-        starts.spans(&[], &self.browser_starts);
-        let help = "Browsers that ended by themselves, idle ones too.";
-        page.counter("ventus_agent_browser_crashes_total", help)
-            .value(&[], self.browser_crashes.get());
-        let help = "Memory of all browsers, as the watchdog last saw it.";
-        page.gauge("ventus_agent_memory_bytes", help).value(&[], self.browser_memory.load(Relaxed));
-        let help = "Whether a stream to a hub is open.";
-        page.gauge("ventus_agent_hub_connected", help)
-            .value(&[], u8::from(self.hub_connected.load(Relaxed)));
-        let help = "Streams that a hub has welcomed.";
-        page.counter("ventus_agent_hub_connects_total", help).value(&[], self.hub_connects.get());
-        self.cdp.show(page);
-        self.egress.show(page);
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?)?;
+        self.browser_crashes.encode(page.encode_descriptor(
+            "ventus_agent_browser_crashes",
+            "Browsers that ended by themselves, idle ones too.",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.browser_memory.encode(page.encode_descriptor(
+            "ventus_agent_memory",
+            "Memory of all browsers, as the watchdog last saw it.",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?)?;
+        self.hub_connected.encode(page.encode_descriptor(
+            "ventus_agent_hub_connected",
+            "Whether a stream to a hub is open.",
+            None,
+            MetricType::Gauge,
+        )?)?;
+        self.hub_connects.encode(page.encode_descriptor(
+            "ventus_agent_hub_connects",
+            "Streams that a hub has welcomed.",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.cdp.encode(page)?;
+        self.egress.encode(page)
     }
 }
 
 impl Passed {
-    const fn new() -> Self {
-        Self { messages: Counter::new(), bytes: Counter::new() }
-    }
-
     /// Counts what passed at once.
     pub fn add(&self, messages: u64, bytes: u64) {
-        self.messages.add(messages);
-        self.bytes.add(bytes);
+        self.messages.inc_by(messages);
+        self.bytes.inc_by(bytes);
     }
 }
 
 impl Cdp {
-    fn show(&self, page: &mut Page) {
+    fn encode(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let directions = [("in", &self.from_clients), ("out", &self.to_clients)];
         let help = "CDP messages: in from clients, out to them.";
-        let mut messages = page.counter("ventus_agent_cdp_messages_total", help);
+        let name = "ventus_agent_cdp_messages";
+        let mut messages = page.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (direction, passed) in directions {
-            messages.value(&[("direction", direction)], passed.messages.get());
+            passed.messages.encode(messages.encode_family(&[("direction", direction)])?)?;
         }
-        let help = "Payload of CDP messages: in from clients, out to them.";
-        let mut bytes = page.counter("ventus_agent_cdp_bytes_total", help);
+        let mut bytes = page.encode_descriptor(
+            "ventus_agent_cdp",
+            "Payload of CDP messages: in from clients, out to them.",
+            Some(&Unit::Bytes),
+            MetricType::Counter,
+        )?;
         for (direction, passed) in directions {
-            bytes.value(&[("direction", direction)], passed.bytes.get());
+            passed.bytes.encode(bytes.encode_family(&[("direction", direction)])?)?;
         }
-        let mut commands = page.histogram(
-            "ventus_agent_cdp_command_duration_seconds",
+        let mut commands = page.encode_descriptor(
+            "ventus_agent_cdp_command_duration",
             "How long browsers take for the commands of clients.",
-        );
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
         for (method, spans) in METHODS.iter().zip(&self.commands) {
-            commands.spans(&[("method", method)], spans);
+            spans.encode(commands.encode_family(&[("method", *method)])?)?;
         }
+        Ok(())
     }
 }
 
 impl Egress {
-    fn show(&self, page: &mut Page) {
-        let help = "Bytes between browsers and the network: out of browsers, in to them.";
-        let mut bytes = page.counter("ventus_agent_egress_bytes_total", help);
+    fn encode(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut bytes = page.encode_descriptor(
+            "ventus_agent_egress",
+            "Bytes between browsers and the network: out of browsers, in to them.",
+            Some(&Unit::Bytes),
+            MetricType::Counter,
+        )?;
         for (direction, counter) in [("in", &self.bytes_in), ("out", &self.bytes_out)] {
-            bytes.value(&[("direction", direction)], counter.get());
+            counter.encode(bytes.encode_family(&[("direction", direction)])?)?;
         }
         let help = "Connections that browsers wanted, by what came of them.";
-        let mut connections = page.counter("ventus_agent_egress_connections_total", help);
+        let name = "ventus_agent_egress_connections";
+        let mut connections = page.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (outcome, counter) in
             [("failed", &self.failed), ("opened", &self.opened), ("refused", &self.refused)]
         {
-            connections.value(&[("outcome", outcome)], counter.get());
+            counter.encode(connections.encode_family(&[("outcome", outcome)])?)?;
         }
-        let help = "What browsers wanted of the network and policy refused.";
-        page.counter("ventus_agent_egress_denials_total", help).value(&[], self.denials.get());
+        self.denials.encode(page.encode_descriptor(
+            "ventus_agent_egress_denials",
+            "What browsers wanted of the network and policy refused.",
+            None,
+            MetricType::Counter,
+        )?)
     }
 }
 
@@ -167,19 +194,19 @@ pub(crate) struct Connected;
 impl Connected {
     /// A hub has welcomed this agent on a stream.
     pub fn to_hub() -> Self {
-        COUNTS.hub_connects.one();
-        COUNTS.hub_connected.store(true, Relaxed);
+        COUNTS.hub_connects.inc();
+        COUNTS.hub_connected.set(1);
         Self
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        COUNTS.hub_connected.store(false, Relaxed);
+        COUNTS.hub_connected.set(0);
     }
 }
 
-/// An agent seen from outside. Cheap to clone.
+/// An agent seen from outside. Cheap to clone. It collects its metrics.
 #[derive(Clone)]
 pub struct Monitor {
     pub(crate) registry: Arc<Registry>,
@@ -213,17 +240,29 @@ impl Monitor {
             () => Ok(()),
         }
     }
+}
 
-    /// Writes its metrics.
-    pub fn show(&self, page: &mut Page) {
-        let help = "Sessions that the agent can run at once.";
-        page.gauge("ventus_agent_slots", help).value(&[], self.registry.capacity());
-        let help = "Slots that a session holds.";
-        page.gauge("ventus_agent_slots_used", help).value(&[], self.registry.slots_used());
-        let help = "Idle browsers.";
-        page.gauge("ventus_agent_browsers_warm", help).value(&[], *self.warm.borrow());
-        let help = "CDP clients that are connected.";
-        page.gauge("ventus_agent_cdp_clients", help).value(&[], self.registry.clients());
-        COUNTS.show(page);
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Monitor {
+    fn encode(&self, mut page: DescriptorEncoder<'_>) -> fmt::Result {
+        let clients = u32::try_from(self.registry.clients()).unwrap_or(u32::MAX);
+        for (name, help, now) in [
+            (
+                "ventus_agent_slots",
+                "Sessions that the agent can run at once.",
+                self.registry.capacity(),
+            ),
+            ("ventus_agent_slots_used", "Slots that a session holds.", self.registry.slots_used()),
+            ("ventus_agent_browsers_warm", "Idle browsers.", *self.warm.borrow()),
+            ("ventus_agent_cdp_clients", "CDP clients that are connected.", clients),
+        ] {
+            page.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&now)?;
+        }
+        COUNTS.encode(&mut page)
     }
 }

@@ -5,7 +5,7 @@
 //! starts slowly is alive, and one that drains its sessions is.
 
 use std::{
-    fs,
+    fmt, fs,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -18,15 +18,20 @@ use axum::{
     routing::get,
 };
 use clap::Args;
-use exposition::{CONTENT_TYPE, Page};
 use http::{StatusCode, header};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text::encode},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
 use rustix::time::{ClockId, clock_gettime};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 use tower_http::timeout::TimeoutLayer;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     control_plane::VERSION,
@@ -48,6 +53,8 @@ pub struct Options {
 const ANSWER: Duration = Duration::from_secs(5);
 /// Connections of one address: a collector and a few probes.
 const CONNECTIONS: u32 = 64;
+/// What metrics are written in, whatever was asked for: every Prometheus since 2.5 reads it.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A part of the server that is up.
 pub enum Half {
@@ -70,6 +77,8 @@ pub struct Admin {
 struct Server {
     /// Those that are up.
     halves: RwLock<Vec<Arc<Half>>>,
+    /// Of the process, and of the halves that are up.
+    metrics: RwLock<Registry>,
     /// How many that will be.
     expected: usize,
     /// The process was told to stop.
@@ -91,8 +100,15 @@ impl Admin {
         expected: usize,
         stopping: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let server = Server { halves: RwLock::default(), expected, stopping: stopping.clone() };
-        let (server, serving) = (Arc::new(server), TaskTracker::new());
+        let mut metrics = Registry::default();
+        metrics.register_collector(Box::new(Process));
+        let server = Arc::new(Server {
+            halves: RwLock::default(),
+            metrics: RwLock::new(metrics),
+            expected,
+            stopping: stopping.clone(),
+        });
+        let serving = TaskTracker::new();
         let stop = CancellationToken::new();
         let mut port = None;
         if let Some(address) = options.admin_listen {
@@ -114,7 +130,13 @@ impl Admin {
 
     /// This half is up, and what it serves can be reached.
     pub fn add(&self, half: Half) {
-        self.server.halves.write().unwrap_or_else(PoisonError::into_inner).push(half.into());
+        let collector: Box<dyn Collector> = match &half {
+            Half::ControlPlane(control_plane) => Box::new(control_plane.clone()),
+            Half::Agent(agent) => Box::new(agent.clone()),
+        };
+        let Server { metrics, halves, .. } = &*self.server;
+        metrics.write().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
+        halves.write().unwrap_or_else(PoisonError::into_inner).push(half.into());
     }
 
     /// Ends it; the last thing that a server does.
@@ -156,24 +178,22 @@ impl Server {
         Ok(())
     }
 
-    fn metrics(&self) -> String {
-        let mut page = Page::default();
-        let help = "Always 1; the label says what runs.";
-        page.gauge("ventus_build_info", help).value(&[("version", VERSION)], 1);
-        of_this_process(&mut page);
-        for half in self.halves() {
-            match &*half {
-                Half::ControlPlane(control_plane) => control_plane.show(&mut page),
-                Half::Agent(agent) => agent.show(&mut page),
-            }
-        }
-        page.into_text()
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        encode(&mut page, &self.metrics.read().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(page)
     }
 }
 
 fn routes(server: Arc<Server>) -> Router {
     let metrics = |State(server): State<Arc<Server>>| async move {
-        ([(header::CONTENT_TYPE, CONTENT_TYPE)], server.metrics())
+        match server.metrics() {
+            Ok(page) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
+            Err(error) => {
+                error!(?error, "a metric cannot be written");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
     };
     let started = |State(server): State<Arc<Server>>| async move { answer(server.started()) };
     let ready = |State(server): State<Arc<Server>>| async move { answer(server.ready().await) };
@@ -194,23 +214,37 @@ fn answer(found: Found) -> Response {
     }
 }
 
-/// By the names that every client of Prometheus uses. What cannot be read is left out.
-fn of_this_process(page: &mut Page) {
-    let cpu = clock_gettime(ClockId::ProcessCPUTime);
-    let help = "Processor time of the server's own process.";
-    page.counter("process_cpu_seconds_total", help)
-        .value(&[], format!("{}.{:09}", cpu.tv_sec, cpu.tv_nsec));
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = resident.and_then(|text| text.trim_end_matches("kB").trim().parse::<u64>().ok());
-    let help = "Memory of the server's own process, without its browsers.";
-    let mut memory = page.gauge("process_resident_memory_bytes", help);
-    if let Some(kib) = kib {
-        memory.value(&[], kib * 1024);
-    }
-    let mut files = page.gauge("process_open_fds", "Files that the server's own process has open.");
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        files.value(&[], open.count());
+/// The server's own process, by the names that every client of Prometheus uses. What cannot be read
+/// is left out.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut page: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Always 1; the label says what runs.";
+        page.encode_descriptor("ventus_build_info", help, None, MetricType::Gauge)?
+            .encode_family(&[("version", VERSION)])?
+            .encode_gauge(&1_u32)?;
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let spent = Duration::new(cpu.tv_sec.unsigned_abs(), cpu.tv_nsec.unsigned_abs() as u32);
+        let help = "Processor time of the server's own process.";
+        page.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&spent.as_secs_f64(), None)?;
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|text| text.trim_end_matches("kB").trim().parse::<u64>().ok());
+        if let Some(kib) = kib {
+            let (name, unit) = ("process_resident_memory", Some(&Unit::Bytes));
+            let help = "Memory of the server's own process, without its browsers.";
+            page.encode_descriptor(name, help, unit, MetricType::Gauge)?
+                .encode_gauge(&(kib * 1024))?;
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            let help = "Files that the server's own process has open.";
+            page.encode_descriptor("process_open_fds", help, None, MetricType::Gauge)?
+                .encode_gauge(&(open.count() as u64))?;
+        }
+        Ok(())
     }
 }
 
@@ -256,6 +290,7 @@ mod tests {
     async fn the_process_tells_of_itself() {
         let (admin, _) = open(0).await;
         let (_, text) = get(&admin, "/metrics").await;
+        assert!(text.ends_with("\n# EOF\n"), "all of it");
         let of = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim().parse::<f64>().unwrap()
@@ -264,6 +299,20 @@ mod tests {
         assert!(of("process_cpu_seconds_total ") > 0.0);
         assert!(of("process_open_fds ") >= 3.0);
         assert!(text.contains(&format!("ventus_build_info{{version=\"{VERSION}\"}} 1\n")));
+        admin.close().await;
+    }
+
+    #[tokio::test]
+    async fn metrics_are_of_the_type_that_prometheus_asks_for_first() {
+        let (admin, _) = open(0).await;
+        let url = format!("http://127.0.0.1:{}/metrics", admin.port().unwrap());
+        // As Prometheus 2.42 asks.
+        let accept = "application/openmetrics-text;version=1.0.0,\
+                      application/openmetrics-text;version=0.0.1;q=0.75,\
+                      text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(url).header("accept", accept).send().await.unwrap();
+        assert_eq!(answer.headers()["content-type"], OPEN_METRICS);
         admin.close().await;
     }
 

@@ -26,6 +26,13 @@ pub const PROTOCOL_VERSION: u32 = 2;
 /// `held_ms` of a `Lease`. Without it the refusal says nothing of leases.
 pub const HELD_MS: &str = "ventus-held-ms";
 
+/// Upper bounds of the buckets of every histogram of both halves, in seconds: half a millisecond, as
+/// a command may take, to the minute that a request may wait.
+pub const SPAN_BOUNDS_SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+
 /// The largest message of the agent protocol in bytes: a storage state, and what goes with it.
 pub const MESSAGE_MAX: usize = STORAGE_STATE_MAX + (1 << 20);
 

@@ -7,13 +7,15 @@ import json
 import re
 import sys
 
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 UNITS = ("_seconds", "_bytes")
 ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}|[0-9a-f]{8}-[0-9a-f]{4}", re.IGNORECASE)
 COMPUTED = {"le"}
 
 faults = []
+all_bounds = set()
+# It is strict: one wrong line, and there is no family at all.
 for family in text_string_to_metric_families(sys.stdin.read()):
     # The parser takes the end off the names of counters.
     name = family.name + ("_total" if family.type == "counter" else "")
@@ -28,7 +30,9 @@ for family in text_string_to_metric_families(sys.stdin.read()):
         faults.append(f"{name} has no help")
     if family.type not in ("counter", "gauge", "histogram"):
         faults.append(f"{name} is of type {family.type}")
-    if family.type == "histogram" and not name.endswith(UNITS):
+    if family.name.endswith(UNITS) != bool(family.unit):
+        faults.append(f"{name} says {family.unit!r} for its unit")
+    if family.type == "histogram" and not family.unit:
         faults.append(f"{name} has no unit")
     if family.type != "counter" and name.endswith("_total"):
         faults.append(f"{name} is no counter")
@@ -43,8 +47,12 @@ for family in text_string_to_metric_families(sys.stdin.read()):
             buckets = [sample.value for sample in kinds["_bucket"]]
             if buckets != sorted(buckets) or buckets[-1] != kinds["_count"][0].value:
                 faults.append(f"{name}{key}: buckets are not cumulative")
-            if kinds["_bucket"][-1].labels["le"] != "+Inf":
+            bounds = tuple(sample.labels["le"] for sample in kinds["_bucket"])
+            if bounds[-1] != "+Inf":
                 faults.append(f"{name}{key}: no last bucket")
+            all_bounds.add(bounds)
     print(json.dumps({"name": name, "kind": family.type, "labels": sorted(labels), "samples": len(family.samples)}))
 
+if len(all_bounds) > 1:
+    faults.append(f"histograms have different buckets: {all_bounds}")
 sys.exit("\n".join(faults) or 0)

@@ -152,7 +152,7 @@ impl Launcher {
         match self.answer(&mux, &mut process, &trays).await {
             Ok(version) => {
                 let start_time = born.elapsed();
-                COUNTS.browser_starts.took(start_time);
+                COUNTS.browser_starts.observe(start_time.as_secs_f64());
                 debug!(browser = process.name(), %version, ?start_time, "a browser is up");
                 let trays = Arc::new(trays);
                 Ok(Browser { mux, version, start_time, born, process, gateway, trays })

@@ -128,7 +128,7 @@ impl Pool {
         // Dropping a dead one clears it away.
         let taken = std::iter::from_fn(|| idle.pop_front()).find_map(|mut browser| {
             let running = browser.is_running();
-            COUNTS.browser_crashes.add(u64::from(!running));
+            COUNTS.browser_crashes.inc_by(u64::from(!running));
             running.then_some(browser)
         });
         self.counted(&idle);
@@ -209,7 +209,7 @@ impl Pool {
         let before = idle.len();
         idle.retain_mut(Browser::is_running);
         if idle.len() < before {
-            COUNTS.browser_crashes.add((before - idle.len()) as u64);
+            COUNTS.browser_crashes.inc_by((before - idle.len()) as u64);
             info!("a warm browser ended by itself; another takes its place");
         }
         self.counted(&idle);

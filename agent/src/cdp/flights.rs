@@ -86,7 +86,7 @@ impl Flights {
     /// The answer to it is there.
     pub fn answered(&self, id: i32) {
         if let Some((method, span)) = self.landed(id, now_us()) {
-            COUNTS.cdp.commands[method].took(span);
+            COUNTS.cdp.commands[method].observe(span.as_secs_f64());
         }
     }
 

@@ -89,7 +89,7 @@ impl Denials {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let mut book = self.book();
         book.count += 1;
-        COUNTS.egress.denials.one();
+        COUNTS.egress.denials.inc();
         let last = book.count;
         let key = (target.host.to_string(), target.port, refusal);
         if let Some(known) = book.listed.get_mut(&key) {

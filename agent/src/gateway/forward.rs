@@ -111,7 +111,7 @@ impl Kept {
         let opening = lane.requests(upstream);
         let mut sender =
             timeout(UPSTREAM_LIMIT, opening).await.unwrap_or(Err(RouteError::Silent))?;
-        COUNTS.egress.opened.one();
+        COUNTS.egress.opened.inc();
         let response = sender.send_request(request).await?;
         *kept = Some(sender);
         Ok(response)

@@ -81,13 +81,13 @@ impl Meter {
 
     /// The browser sent so much to the network.
     fn sent(&self, bytes: usize) {
-        COUNTS.egress.bytes_out.add(bytes as u64);
+        COUNTS.egress.bytes_out.inc_by(bytes as u64);
         self.add(bytes);
     }
 
     /// The browser got so much from it.
     fn got(&self, bytes: usize) {
-        COUNTS.egress.bytes_in.add(bytes as u64);
+        COUNTS.egress.bytes_in.inc_by(bytes as u64);
         self.add(bytes);
     }
 

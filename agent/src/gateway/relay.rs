@@ -94,7 +94,7 @@ impl Relay<'_> {
         if !response.status().is_success() {
             return Ok(passed_on(response));
         }
-        COUNTS.egress.opened.one();
+        COUNTS.egress.opened.inc();
         let (near, far) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut response));
         let carrying = async move {
             let (Ok(near), Ok(far)) = tokio::join!(near, far) else { return };

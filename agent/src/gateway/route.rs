@@ -182,7 +182,9 @@ impl Lane {
 
     /// Opens a connection to a site, whatever is on the way.
     pub async fn connect(&self, target: &Target) -> Result<Far, RouteError> {
-        self.open(target).await.inspect(|_| COUNTS.egress.opened.one())
+        let far = self.open(target).await?;
+        COUNTS.egress.opened.inc();
+        Ok(far)
     }
 
     async fn open(&self, target: &Target) -> Result<Far, RouteError> {
@@ -238,7 +240,9 @@ impl Lane {
                     self.refused(&upstream.proxy, *refusal);
                 }
             }
-            _ => COUNTS.egress.failed.one(),
+            _ => {
+                COUNTS.egress.failed.inc();
+            }
         }
         match &self.upstream {
             Some(upstream) if !self.told.swap(true, Relaxed) => {
@@ -250,7 +254,7 @@ impl Lane {
 
     fn refused(&self, target: &Target, rule: Refusal) {
         let Target { host, port } = target;
-        COUNTS.egress.refused.one();
+        COUNTS.egress.refused.inc();
         match self.account.denials.note(target, rule) {
             Noted::New => info!(%host, port, %rule, "the browser may not connect"),
             Noted::Full => {

@@ -4,7 +4,7 @@
 //! which counts too much; only who is over the limit by that is measured exactly.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -106,7 +106,7 @@ impl Watchdog {
                 debug!(?took, browsers = browsers.len(), "measuring browsers takes long");
             }
         }
-        COUNTS.browser_memory.store(memory_bytes, Relaxed);
+        COUNTS.browser_memory.set(memory_bytes);
         self.browsers().append(&mut browsers);
     }
 

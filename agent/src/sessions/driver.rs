@@ -319,7 +319,7 @@ fn gone(mux: &Mux, status: Option<ExitStatus>) -> Ending {
     if mux.closed_by_client() {
         return Ending::new(EndReason::ClosedByClient, "");
     }
-    COUNTS.browser_crashes.one();
+    COUNTS.browser_crashes.inc();
     let detail = match status {
         Some(status) => format!("the browser ended: {status}"),
         None => "the browser closed its pipe".to_owned(),

@@ -18,11 +18,12 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
+    sync::LazyLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
-use exposition::Counter;
+use prometheus_client::metrics::counter::Counter;
 use sqlx::{
     Connection as _, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction,
     pool::PoolConnection,
@@ -97,20 +98,20 @@ pub(crate) async fn answered<T>(asked: impl Future<Output = sqlx::Result<T>>) ->
 }
 
 /// What was wanted of the database and did not come: of the process, which has one.
-static FAILURES: Counter = Counter::new();
+static FAILURES: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Counts what failed. That there is no row is an answer.
 pub(crate) fn noted<T>(outcome: sqlx::Result<T>) -> sqlx::Result<T> {
     outcome.inspect_err(|error| {
         if !matches!(error, sqlx::Error::RowNotFound) {
-            FAILURES.one();
+            FAILURES.inc();
         }
     })
 }
 
-/// How many statements failed so far, and how often there was no connection.
-pub fn failures() -> u64 {
-    FAILURES.get()
+/// Statements that failed so far, and how often there was no connection.
+pub(crate) fn failures() -> &'static Counter {
+    &FAILURES
 }
 
 /// An open, migrated database.

@@ -9,13 +9,13 @@ use axum::{
 use http::Method;
 use tokio::time::Instant;
 
-use super::Metrics;
+use super::{Answer, Question};
 use crate::app::App;
 
 /// What stands for every path that is none of ours.
 const NO_ROUTE: &str = "none";
 /// The status of an answer that nobody waited for, as other servers write it too.
-const CLIENT_LEFT: &str = "499";
+const CLIENT_LEFT: u16 = 499;
 
 /// The layer.
 pub async fn measured(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -28,7 +28,7 @@ pub async fn measured(State(app): State<App>, request: Request, next: Next) -> R
         counted: false,
     };
     let response = next.run(request).await;
-    asked.answered(response.status().as_str());
+    asked.answered(response.status().as_u16());
     response
 }
 
@@ -42,19 +42,21 @@ struct Asked {
 }
 
 impl Asked {
-    fn answered(&mut self, status: &str) {
+    fn answered(&mut self, status: u16) {
         self.counted = true;
-        let route = self.route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-        let Metrics { requests, request_spans, .. } = &self.app.metrics;
-        requests.of([self.method, route, status]).one();
-        request_spans.of([self.method, route]).took(self.began.elapsed());
+        let route = self.route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
+        let question = Question { method: self.method, route };
+        let metrics = &self.app.metrics;
+        let took = self.began.elapsed().as_secs_f64();
+        metrics.request_spans.get_or_create(&question).observe(took);
+        metrics.requests.get_or_create(&Answer { question, status }).inc();
     }
 }
 
 impl Drop for Asked {
     fn drop(&mut self) {
         if !self.counted {
-            self.answered(if std::thread::panicking() { "500" } else { CLIENT_LEFT });
+            self.answered(if std::thread::panicking() { 500 } else { CLIENT_LEFT });
         }
     }
 }

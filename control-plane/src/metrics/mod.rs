@@ -8,10 +8,14 @@ pub mod http;
 mod monitor;
 mod seen;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
-use exposition::{Counter, Family, Histogram, Page};
-use proto::{region::Region, session::EndReason};
+use prometheus_client::{
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{MetricType, counter::Counter, family::Family, histogram::Histogram},
+    registry::Unit,
+};
+use proto::{SPAN_BOUNDS_SECONDS, region::Region, session::EndReason};
 
 pub use monitor::Monitor;
 #[cfg(test)]
@@ -45,44 +49,82 @@ impl Stage {
     }
 }
 
+/// What was requested: labels of how long it took.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Question {
+    method: &'static str,
+    /// A template, never a path.
+    route: String,
+}
+
+/// What was requested, and how it was answered.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Answer {
+    #[prometheus(flatten)]
+    question: Question,
+    status: u16,
+}
+
+/// Where a request waited.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Place {
+    region: String,
+}
+
+/// Where a session ended, and why.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct End {
+    region: String,
+    reason: &'static str,
+}
+
+/// Histograms of one name, one for each combination of labels that has come up.
+type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
+
 /// What a replica counts, and what it has seen.
-#[derive(Debug)]
 pub struct Metrics {
-    requests: Family<3, Counter>,
-    request_spans: Family<2, Histogram>,
-    create: [Histogram; 4],
-    waits: Family<1, Histogram>,
-    ended: Family<2, Counter>,
+    requests: Family<Answer, Counter>,
+    request_spans: Histograms<Question>,
+    /// By the places of [`Stage::ALL`].
+    create: [Histogram; Stage::ALL.len()],
+    waits: Histograms<Place>,
+    ended: Family<End, Counter>,
     seen: Seen,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            requests: Family::new(["method", "route", "status"]),
-            request_spans: Family::new(["method", "route"]),
-            create: Default::default(),
-            waits: Family::new(["region"]),
-            ended: Family::new(["region", "reason"]),
+            requests: Family::default(),
+            request_spans: Family::new_with_constructor(histogram),
+            create: Stage::ALL.map(|_| histogram()),
+            waits: Family::new_with_constructor(histogram),
+            ended: Family::default(),
             seen: Seen::default(),
         }
     }
 }
 
+fn histogram() -> Histogram {
+    Histogram::new(SPAN_BOUNDS_SECONDS)
+}
+
 impl Metrics {
     /// This replica has committed the end of a session.
     pub fn ended(&self, region: &Region, reason: EndReason) {
-        self.ended.of([region.as_str(), reason.as_str()]).one();
+        let end = End { region: region.to_string(), reason: reason.as_str() };
+        self.ended.get_or_create(&end).inc();
     }
 
     /// A create has passed a stage.
     pub fn created(&self, stage: Stage, span: Duration) {
-        self.create[stage as usize].took(span);
+        self.create[stage as usize].observe(span.as_secs_f64());
     }
 
     /// A request has waited in a region's queue.
     pub fn waited(&self, region: &Region, span: Duration) {
-        self.waits.of([region.as_str()]).took(span);
+        let place = Place { region: region.to_string() };
+        self.waits.get_or_create(&place).observe(span.as_secs_f64());
     }
 
     /// These are all agents that live.
@@ -90,23 +132,41 @@ impl Metrics {
         self.seen.agents(rooms);
     }
 
-    fn show(&self, page: &mut Page) {
-        self.seen.show(page);
-        let help = "Sessions whose end this replica committed.";
-        page.counters("ventus_sessions_ended_total", help, &self.ended);
-        let mut create = page.histogram(
-            "ventus_session_create_duration_seconds",
+    fn encode(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.seen.encode(page)?;
+        self.ended.encode(page.encode_descriptor(
+            "ventus_sessions_ended",
+            "Sessions whose end this replica committed.",
+            None,
+            MetricType::Counter,
+        )?)?;
+        let mut create = page.encode_descriptor(
+            "ventus_session_create_duration",
             "From the request to a session that runs, by stage.",
-        );
-        for stage in Stage::ALL {
-            create.spans(&[("stage", stage.as_str())], &self.create[stage as usize]);
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (stage, spans) in Stage::ALL.iter().zip(&self.create) {
+            spans.encode(create.encode_family(&[("stage", stage.as_str())])?)?;
         }
-        let help = "How long requests waited in a queue for a slot, also in vain.";
-        page.histograms("ventus_queue_wait_seconds", help, &self.waits);
-        let help = "Requests of the REST API that were answered.";
-        page.counters("ventus_http_requests_total", help, &self.requests);
-        let help = "From a request of the REST API to the head of its answer.";
-        page.histograms("ventus_http_request_duration_seconds", help, &self.request_spans);
+        self.waits.encode(page.encode_descriptor(
+            "ventus_queue_wait",
+            "How long requests waited in a queue for a slot, also in vain.",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?)?;
+        self.requests.encode(page.encode_descriptor(
+            "ventus_http_requests",
+            "Requests of the REST API that were answered.",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.request_spans.encode(page.encode_descriptor(
+            "ventus_http_request_duration",
+            "From a request of the REST API to the head of its answer.",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?)
     }
 }
 

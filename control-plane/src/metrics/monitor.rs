@@ -1,8 +1,12 @@
 //! A replica seen from outside.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use exposition::Page;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::MetricType,
+};
 use tokio::time::timeout;
 
 use crate::{app::App, db};
@@ -10,7 +14,7 @@ use crate::{app::App, db};
 /// How long the database may take to answer a probe: as long as Kubernetes waits for one.
 const ANSWER_LIMIT: Duration = Duration::from_millis(900);
 
-/// A replica seen from outside. Cheap to clone.
+/// A replica seen from outside. Cheap to clone. It collects its metrics.
 #[derive(Clone)]
 pub struct Monitor(pub(crate) App);
 
@@ -30,11 +34,18 @@ impl Monitor {
             Ok(Err(_)) | Err(_) => Err("the database does not answer"),
         }
     }
+}
 
-    /// Writes its metrics.
-    pub fn show(&self, page: &mut Page) {
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Monitor {
+    fn encode(&self, mut page: DescriptorEncoder<'_>) -> fmt::Result {
         let app = &self.0;
-        app.metrics.show(page);
+        app.metrics.encode(&mut page)?;
         let lengths = app.queue.lengths();
         let mut regions = app.metrics.seen.names();
         regions.extend(lengths.keys().cloned());
@@ -42,19 +53,27 @@ impl Monitor {
         regions.sort();
         regions.dedup();
         let help = "Requests that wait at this replica for a slot.";
-        let mut series = page.gauge("ventus_queue_length", help);
+        let mut series =
+            page.encode_descriptor("ventus_queue_length", help, None, MetricType::Gauge)?;
         for region in &regions {
-            let length = lengths.get(region).copied().unwrap_or_default();
-            series.value(&[("region", region.as_str())], length);
+            let length = lengths.get(region).copied().unwrap_or_default() as u64;
+            series.encode_family(&[("region", region.as_str())])?.encode_gauge(&length)?;
         }
         let help = "Connections of this replica to the database.";
-        let mut series = page.gauge("ventus_db_connections", help);
+        let mut series =
+            page.encode_descriptor("ventus_db_connections", help, None, MetricType::Gauge)?;
         let (idle, used) = app.db.connections();
-        series.value(&[("state", "idle")], idle);
-        series.value(&[("state", "used")], used);
-        let help = "What this replica wanted of the database and did not get.";
-        page.counter("ventus_db_statement_failures_total", help).value(&[], db::failures());
+        for (state, count) in [("idle", idle), ("used", used)] {
+            series.encode_family(&[("state", state)])?.encode_gauge(&count)?;
+        }
+        db::failures().encode(page.encode_descriptor(
+            "ventus_db_statement_failures",
+            "What this replica wanted of the database and did not get.",
+            None,
+            MetricType::Counter,
+        )?)?;
         let help = "Agents whose streams end at this replica.";
-        page.gauge("ventus_agent_streams", help).value(&[], app.hub.streams());
+        page.encode_descriptor("ventus_agent_streams", help, None, MetricType::Gauge)?
+            .encode_gauge(&(app.hub.streams() as u64))
     }
 }

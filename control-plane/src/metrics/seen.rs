@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use exposition::Page;
+use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
 use proto::{region::Region, session::SessionStatus};
 
 use crate::{
@@ -73,18 +74,21 @@ impl Seen {
         self.regions().keys().cloned().collect()
     }
 
-    pub fn show(&self, page: &mut Page) {
+    pub fn encode(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let regions = self.regions().clone();
+        let help = "Sessions that are not over, as last seen in the store.";
         let mut series =
-            page.gauge("ventus_sessions", "Sessions that are not over, as last seen in the store.");
+            page.encode_descriptor("ventus_sessions", help, None, MetricType::Gauge)?;
         for (region, (_, sessions)) in &regions {
             for (status, count) in LIVE.iter().zip(sessions) {
                 let state = status.as_str().to_ascii_lowercase();
-                series.value(&[("region", region.as_str()), ("state", &state)], count);
+                series
+                    .encode_family(&[("region", region.as_str()), ("state", &state)])?
+                    .encode_gauge(count)?;
             }
         }
-        let mut series =
-            page.gauge("ventus_agents", "Agents that live, as last seen in the store.");
+        let help = "Agents that live, as last seen in the store.";
+        let mut series = page.encode_descriptor("ventus_agents", help, None, MetricType::Gauge)?;
         for (region, (room, _)) in &regions {
             let states = [
                 ("disconnected", room.disconnected),
@@ -92,19 +96,23 @@ impl Seen {
                 ("ready", room.ready),
             ];
             for (state, count) in states {
-                series.value(&[("region", region.as_str()), ("state", state)], count);
+                series
+                    .encode_family(&[("region", region.as_str()), ("state", state)])?
+                    .encode_gauge(&count)?;
             }
         }
         let help = "Sessions that there can be at once, as last seen in the store.";
-        let mut series = page.gauge("ventus_slots", help);
+        let mut series = page.encode_descriptor("ventus_slots", help, None, MetricType::Gauge)?;
         for (region, (room, _)) in &regions {
-            series.value(&[("region", region.as_str())], room.slots);
+            series.encode_family(&[("region", region.as_str())])?.encode_gauge(&room.slots)?;
         }
         let help = "Slots that a session holds, as last seen in the store.";
-        let mut series = page.gauge("ventus_slots_used", help);
+        let mut series =
+            page.encode_descriptor("ventus_slots_used", help, None, MetricType::Gauge)?;
         for (region, (room, _)) in &regions {
-            series.value(&[("region", region.as_str())], room.used);
+            series.encode_family(&[("region", region.as_str())])?.encode_gauge(&room.used)?;
         }
+        Ok(())
     }
 }
 
