@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use anyhow::{Context, ensure};
 use proto::{
     egress::{Egress, Rule},
+    pod::Pod,
     region::Region,
 };
 use url::Url;
@@ -36,6 +37,8 @@ pub struct Config {
     /// Where other agents of the region reach this one, if not there: where that leads to any
     /// of them, for instance.
     pub peer_url: Option<String>,
+    /// Its pod, where it runs in the control plane's own namespace of Kubernetes.
+    pub pod: Option<Pod>,
     /// Start browsers without their own sandbox: only where the machine cannot do better.
     pub no_sandbox: bool,
     /// What to do when browsers cannot be isolated fully.
@@ -119,6 +122,7 @@ impl fmt::Debug for Config {
             .field("hub_tls", &self.hub_tls)
             .field("data_plane_url", &self.data_plane_url)
             .field("peer_url", &self.peer_url)
+            .field("pod", &self.pod)
             .field("no_sandbox", &self.no_sandbox)
             .field("isolation", &self.isolation)
             .field("egress", &self.egress)

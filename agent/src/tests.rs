@@ -21,6 +21,7 @@ fn config(data_dir: &Path, hub_url: String) -> Config {
         join_token: "join".to_owned(),
         data_plane_url: "ws://127.0.0.1:1".to_owned(),
         peer_url: None,
+        pod: None,
         no_sandbox: false,
         isolation: crate::browser::Strictness::BestEffort,
         egress: Egress::default(),

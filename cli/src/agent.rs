@@ -8,6 +8,7 @@ use axum::{Json, extract::Path, response::Html, routing::get};
 use clap::{Args, builder::FalseyValueParser};
 use proto::{
     egress::{Egress, RuleList},
+    pod::Pod,
     problem::{Problem, Slug, page},
     region::Region,
 };
@@ -71,6 +72,11 @@ pub struct Options {
     /// leads to any of them, as a load balancer's does
     #[arg(long, env = "VENTUS_PEER_URL", value_name = "URL", value_parser = listen::data_plane_url)]
     peer_url: Option<String>,
+    /// In Kubernetes: the pod that this agent runs in, its metadata.name and metadata.uid with a
+    /// slash between them. A control plane of the same namespace can then tell scale-down whether
+    /// it is idle
+    #[arg(long, env = "VENTUS_POD", value_name = "NAME/UID")]
+    pod: Option<Pod>,
     /// Seconds that running sessions may go on after SIGTERM, while no new ones are taken; 0 ends
     /// them at once. A second SIGTERM ends them too.
     #[arg(long, env = "VENTUS_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=86_400))]
@@ -235,6 +241,8 @@ pub struct Place {
     pub data_plane_url: String,
     /// Where other agents reach it, if not there.
     pub peer_url: Option<String>,
+    /// Its pod, in the control plane's own namespace of Kubernetes.
+    pub pod: Option<Pod>,
     /// Where this process listens: no browser may connect there.
     pub own_ports: Vec<u16>,
 }
@@ -258,6 +266,7 @@ pub async fn start(
         join_token: place.join_token,
         data_plane_url: place.data_plane_url,
         peer_url: place.peer_url,
+        pod: place.pod,
         no_sandbox: chosen.no_sandbox,
         isolation: chosen.isolation,
         egress: chosen.egress,
@@ -322,6 +331,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         join_token,
         data_plane_url,
         peer_url: options.peer_url,
+        pod: options.pod,
         own_ports: [listener.local_addr()?.port()].into_iter().chain(admin.port()).collect(),
     };
     let agent_stop = CancellationToken::new();

@@ -68,6 +68,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         join_token: join_token.clone(),
         data_plane_url: listen::websocket(&base_url),
         peer_url: None,
+        pod: None,
         own_ports: [listener.local_addr()?.port(), hub.port()]
             .into_iter()
             .chain(admin.port())

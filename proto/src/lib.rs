@@ -5,6 +5,7 @@
 pub mod egress;
 pub mod id;
 pub mod pem;
+pub mod pod;
 pub mod problem;
 pub mod reached;
 pub mod region;

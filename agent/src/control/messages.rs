@@ -50,6 +50,7 @@ pub(super) fn hello(control: &Control) -> FromAgent {
         isolation: control.isolation.iter().map(layer).collect(),
         forwarding_key: control.forwarder.key(),
         peer_url: config.peer_url.clone().unwrap_or_default(),
+        pod: config.pod.as_ref().map(ToString::to_string).unwrap_or_default(),
     }))
 }
 

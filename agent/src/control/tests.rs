@@ -22,6 +22,8 @@ use crate::sessions::{
 };
 use crate::{config::HubTls, limits::Limits};
 
+const POD: &str = "shop-agents-7d9f8-x2x4z/0b0e4a0e-6b5c-4f6e-9b5e-0a4d5f3a2c1b";
+
 /// An agent without a data plane, and the hub that it dials.
 struct Link {
     streams: mpsc::UnboundedReceiver<Stream>,
@@ -81,6 +83,7 @@ impl Link {
                 join_token: "secret".to_owned(),
                 data_plane_url: "ws://127.0.0.1:1".to_owned(),
                 peer_url: None,
+                pod: Some(POD.parse().unwrap()),
                 no_sandbox: false,
                 isolation: crate::browser::Strictness::BestEffort,
                 egress: Egress::default(),
@@ -127,7 +130,7 @@ async fn an_agent_introduces_itself_and_asks_for_its_lease() {
     let hello = stream.hello().await;
     assert_eq!(hello.protocol_version, proto::PROTOCOL_VERSION);
     assert_eq!((hello.region.as_str(), hello.capacity, hello.warm), ("local", 4, 1));
-    assert_eq!(hello.join_token, "secret");
+    assert_eq!((hello.join_token.as_str(), hello.pod.as_str()), ("secret", POD));
     assert!(hello.sessions.is_empty());
     stream.welcome(50, 10_000);
     let Some(Said::Heartbeat(first)) = stream.said().await else { panic!("no heartbeat") };
