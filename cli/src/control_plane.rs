@@ -4,13 +4,14 @@ use std::{net::SocketAddr, num::NonZeroU32, path::Path, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use control_plane::ControlPlane;
+use control_plane::{ClusterConfig, ControlPlane};
 use proto::region::Region;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
     admin::{self, Admin, Half},
+    cluster,
     data_dir::{self, Credentials, DataDir, credentials_path},
     forwarded,
     hub::{self, HubListener},
@@ -51,6 +52,8 @@ pub struct Options {
     store: Store,
     #[command(flatten)]
     people: People,
+    #[command(flatten)]
+    cluster: cluster::Options,
 }
 
 /// What the control plane stores, and where.
@@ -133,6 +136,7 @@ const STOP: Duration = Duration::from_millis(1500);
 /// Runs the control plane until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop = on_signal()?;
+    let cluster = options.cluster.chosen()?;
     let data = options.data_dir.open()?;
     let admin = Admin::open(&options.admin, 1, &stop).await?;
     let listener = listen::bind(options.listen).await?;
@@ -144,9 +148,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Some(token) => (token, None),
         None => data.join_token().map(|(token, path)| (token, Some(path)))?,
     };
-    let running =
-        Running::start(&data, &options.store, &options.people, &base_url, join_token, None, hub)
-            .await?;
+    let role = Role { base_url: &base_url, join_token, own_data_plane: None, cluster };
+    let running = Running::start(&data, &options.store, &options.people, role, hub).await?;
     let key = keep_key(&data, &running.control_plane, &base_url)?;
     let routes = layers::around(running.control_plane.router(), &base_url);
     let routes = forwarded::told(routes, &options.proxies, false);
@@ -184,6 +187,18 @@ pub const OWNER_EMAIL: &str = "owner@localhost";
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What the command that starts a replica tells it, beside the flags that all have.
+pub struct Role<'a> {
+    /// Where callers reach it.
+    pub base_url: &'a str,
+    /// What agents join with.
+    pub join_token: String,
+    /// The data plane of the agent in the same process.
+    pub own_data_plane: Option<String>,
+    /// Whose scale-down is told which agents are idle.
+    pub cluster: Option<ClusterConfig>,
+}
+
 /// A control plane with its hub being served.
 pub struct Running {
     /// The control plane itself.
@@ -198,18 +213,16 @@ impl Running {
         data: &DataDir,
         store: &Store,
         people: &People,
-        base_url: &str,
-        join_token: String,
-        own_data_plane: Option<String>,
+        role: Role<'_>,
         hub: HubListener,
     ) -> anyhow::Result<Self> {
         let config = control_plane::Config {
             database_url: store.database.url(data.path()),
             data_dir: data.path().to_owned(),
-            public_url: base_url.to_owned(),
+            public_url: role.base_url.to_owned(),
             default_region: store.region.clone(),
-            join_token,
-            own_data_plane,
+            join_token: role.join_token,
+            own_data_plane: role.own_data_plane,
             rate_limit_per_minute: store.rate_limit_per_minute,
             retain_sessions_days: store.retain_sessions_days,
             retain_audit_days: store.retain_audit_days,
@@ -217,6 +230,7 @@ impl Running {
             first_key: store.first_api_key.clone(),
             owner_email: people.owner_email.clone(),
             mail: people.mail(data.path())?,
+            cluster: role.cluster,
         };
         let stop = CancellationToken::new();
         let control_plane = ControlPlane::start(config, stop.clone()).await?;

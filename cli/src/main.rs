@@ -5,6 +5,7 @@ mod agent;
 mod browser;
 mod capacity;
 mod client;
+mod cluster;
 mod completion;
 mod control_plane;
 mod data_dir;

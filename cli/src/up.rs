@@ -13,7 +13,7 @@ use tracing::info;
 use crate::{
     admin::{self, Admin, Half},
     agent::{self, Browsers, Chosen, Place, sessions},
-    control_plane::{Running, Store, VERSION, announce, keep_key, say_key},
+    control_plane::{Role, Running, Store, VERSION, announce, keep_key, say_key},
     data_dir::{self, DataDir, random_token},
     forwarded,
     hub::HubListener,
@@ -74,12 +74,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             .chain(admin.port())
             .collect(),
     };
-    let own = Some(place.data_plane_url.clone());
+    let own_data_plane = Some(place.data_plane_url.clone());
+    let role = Role { base_url: &base_url, join_token, own_data_plane, cluster: None };
     let banner = banner(&options, &chosen, &base_url, &data);
 
-    let running =
-        Running::start(&data, &options.store, &options.people, &base_url, join_token, own, hub)
-            .await?;
+    let running = Running::start(&data, &options.store, &options.people, role, hub).await?;
     let key = keep_key(&data, &running.control_plane, &base_url)?;
     let agent_stop = CancellationToken::new();
     let agent = match agent::start(&data, place, chosen, &stop, &agent_stop).await {

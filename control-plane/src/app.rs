@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    agents::{hub::Hub, lost::Watch},
+    agents::{deletion_cost::Costs, hub::Hub, lost::Watch},
     config::Config,
     db::Db,
     hints::Hints,
@@ -37,6 +37,8 @@ pub struct Parts {
     pub signer: Signer,
     /// The agents whose streams end here.
     pub hub: Hub,
+    /// Of the pods of those agents.
+    pub costs: Costs,
     /// Since when leases can be judged here.
     pub watch: Watch,
     /// Tells other replicas.

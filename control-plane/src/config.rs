@@ -37,6 +37,19 @@ pub struct Config {
     pub first_key: Option<String>,
     /// How mails are sent; `None`: into the data directory and onto standard output.
     pub mail: Option<MailConfig>,
+    /// The cluster whose scale-down is told which agents are idle; `None`: nobody is.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// The API of Kubernetes, as it is seen from a pod.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// A host's name or address.
+    pub host: String,
+    /// Of `https`.
+    pub port: u16,
+    /// The directory with the service account's `token`, `namespace` and `ca.crt`.
+    pub service_account: PathBuf,
 }
 
 /// A mail server. Has no `Debug`: it holds a password.

@@ -51,7 +51,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
 use app::{App, Parts};
-pub use config::{Config, MailConfig};
+pub use config::{ClusterConfig, Config, MailConfig};
 pub use secrets::{Rotated, rotate_master};
 
 /// One running replica.
@@ -70,6 +70,8 @@ impl ControlPlane {
             Some(url) => profiles::objects::Objects::open(url, std::env::vars())?,
             None => profiles::objects::Objects::default(),
         };
+        let cluster =
+            config.cluster.as_ref().map(agents::deletion_cost::Cluster::open).transpose()?;
         let given = config.first_key.as_deref().map(keys::Given::parse).transpose()?;
         let db = db::Db::open(&config.database_url).await?;
         let signer = signing::Signer::open(&db, &secrets).await?;
@@ -84,6 +86,7 @@ impl ControlPlane {
             objects,
             signer,
             hub: agents::Hub::new(hints.clone()),
+            costs: agents::deletion_cost::Costs::default(),
             watch: agents::lost::Watch::begin(),
             changes: sessions::changes::Changes::new(hints.clone()),
             metrics: metrics::Metrics::default(),
@@ -99,6 +102,10 @@ impl ControlPlane {
         });
         app.tasks.spawn(hints::run(app.clone()));
         spawn_periodic(&app);
+        if let Some(cluster) = cluster {
+            let looks = app.costs.looks();
+            app.tasks.spawn(agents::deletion_cost::run(app.clone(), cluster, looks));
+        }
         Ok(Self { app, first_key })
     }
 

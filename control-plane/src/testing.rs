@@ -120,6 +120,7 @@ pub(crate) fn config(database_url: &str) -> Config {
         owner_email: OWNER.parse().unwrap(),
         first_key: None,
         mail: None,
+        cluster: None,
     }
 }
 
@@ -161,6 +162,7 @@ impl TestApp {
             objects,
             signer,
             hub: agents::Hub::new(hints.clone()),
+            costs: agents::deletion_cost::Costs::default(),
             watch: agents::lost::Watch::begin(),
             changes: sessions::changes::Changes::new(hints.clone()),
             metrics: Metrics::default(),

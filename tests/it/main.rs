@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod create;
 mod deadlines;
+mod deletion_cost;
 mod drain;
 mod faults;
 mod files;

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod cdp;
 pub mod chrome;
 pub mod clients;
+pub mod cluster;
 pub mod collector;
 pub mod command;
 pub mod cpu;

@@ -1,6 +1,10 @@
-//! A site by `https`, with a certificate that nobody has signed.
+//! A site by `https`, with a certificate that nobody has signed, or an authority of the tests.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tempfile::TempDir;
 use tokio::{
@@ -17,6 +21,8 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
+
+use crate::authority::Signed;
 
 /// A certificate of `localhost` and its key, made anew.
 #[derive(Debug)]
@@ -50,18 +56,18 @@ impl Certificate {
     pub fn key(&self) -> PathBuf {
         self.0.path().join("key.pem")
     }
+}
 
-    fn acceptor(&self) -> TlsAcceptor {
-        let read = |path: PathBuf| fs::read(path).expect("a file of openssl");
-        let certificate = CertificateDer::from_pem_slice(&read(self.certificate()));
-        let key = PrivateKeyDer::from_pem_slice(&read(self.key())).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions of TLS")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.expect("a certificate")], key);
-        Arc::new(config.expect("a certificate with its key")).into()
-    }
+fn acceptor(certificate: &Path, key: &Path) -> TlsAcceptor {
+    let read = |path: &Path| fs::read(path).expect("a file of openssl");
+    let certificate = CertificateDer::from_pem_slice(&read(certificate));
+    let key = PrivateKeyDer::from_pem_slice(&read(key)).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions of TLS")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("a certificate")], key);
+    Arc::new(config.expect("a certificate with its key")).into()
 }
 
 /// Takes the TLS off and hands on what is inside; it ends when dropped.
@@ -79,9 +85,21 @@ impl Front {
     ///
     /// When there is no port left.
     pub async fn start(certificate: &Certificate, site: &str) -> Self {
-        let acceptor = certificate.acceptor();
+        Self::with(acceptor(&certificate.certificate(), &certificate.key()), 0, site).await
+    }
+
+    /// Stands before it on this port, with a certificate that an authority signed.
+    ///
+    /// # Panics
+    ///
+    /// When the port is taken.
+    pub async fn start_on(port: u16, signed: &Signed, site: &str) -> Self {
+        Self::with(acceptor(&signed.certificate, &signed.key), port, site).await
+    }
+
+    async fn with(acceptor: TlsAcceptor, port: u16, site: &str) -> Self {
         let inside = site.trim_start_matches("http://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a port");
         let port = listener.local_addr().expect("a bound address").port();
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

@@ -9,6 +9,7 @@ use dashmap::{DashMap, mapref::entry::Entry};
 use proto::{
     agent::FromHub,
     id::{AgentId, CaptureId, InstanceId, JoinTokenId, SessionId},
+    pod::Pod,
     region::Region,
     session::EndReason,
     trace,
@@ -40,6 +41,8 @@ pub struct Open {
     pub(super) agent: AgentId,
     pub(super) instance: InstanceId,
     pub(super) region: Region,
+    /// The agent's own, as it says.
+    pub(super) pod: Option<Pod>,
     /// Grows with every stream of the agent, over all replicas.
     pub(super) epoch: u64,
     /// What the agent joined with, unless it was the server's own token.
@@ -162,6 +165,12 @@ impl Hub {
         if let Some(open) = self.open.get(&agent) {
             open.drain(deadline_us, now_us);
         }
+    }
+
+    /// The pods of agents whose streams end here, each with its agent.
+    pub(super) fn pods(&self) -> Vec<(Pod, AgentId)> {
+        let pods = self.open.iter().map(|open| (open.pod.clone(), open.agent));
+        pods.filter_map(|(pod, agent)| Some((pod?, agent))).collect()
     }
 
     /// How many streams end here.

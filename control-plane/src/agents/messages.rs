@@ -7,6 +7,7 @@ use proto::{
         Proxy, Recorded, Release, SigningKeys, Welcome, from_hub::Message,
     },
     id::{CaptureId, SessionId},
+    pod::Pod,
     session::EndReason,
     version,
 };
@@ -60,6 +61,12 @@ pub(super) fn registration(hello: &Hello) -> Result<Registration, Status> {
         browser_version: hello.browser_version.clone(),
         isolation: isolation::told(&hello.isolation).ok_or_else(|| refused("the isolation"))?,
     })
+}
+
+/// The pod that an agent says it runs in, if it says one.
+pub(super) fn pod(hello: &Hello) -> Result<Option<Pod>, Status> {
+    let pod = Some(&hello.pod).filter(|pod| !pod.is_empty()).map(|pod| pod.parse());
+    pod.transpose().map_err(|_| Status::failed_precondition("the pod is not valid"))
 }
 
 fn is_data_plane_url(url: &str) -> bool {

@@ -5,6 +5,7 @@
 //! by [`reconcile`]'s looks at the database, a lost stream by the next hello, and a lost agent
 //! by [`lost`].
 
+pub mod deletion_cost;
 pub mod drain;
 pub mod hub;
 pub mod isolation;

@@ -1,5 +1,6 @@
 //! What a replica knows of all agents: a look at the database, once for all. Its streams tell
-//! their agents of each other and of their drains; placement asks those first that had room.
+//! their agents of each other and of their drains; placement asks those first that had room; a
+//! cluster's scale-down may be told which are idle.
 
 use std::{
     collections::HashMap,
@@ -92,9 +93,11 @@ pub async fn look(app: &App) -> sqlx::Result<()> {
     let living = living(&mut tx, now_us).await?;
     drop(tx);
     let mut regions = HashMap::<Region, (Vec<Peer>, Open)>::new();
-    let (mut drains, mut rooms) = (HashMap::new(), HashMap::<Region, Room>::new());
+    let (mut drains, mut in_use) = (HashMap::new(), HashMap::new());
+    let mut rooms = HashMap::<Region, Room>::new();
     for agent in living {
         drains.insert(agent.id, agent.drain_deadline_us);
+        in_use.insert(agent.id, agent.in_use);
         agent.count(rooms.entry(agent.region.clone()).or_default());
         let (peers, open) = regions.entry(agent.region).or_default();
         peers.push(agent.peer);
@@ -105,6 +108,7 @@ pub async fn look(app: &App) -> sqlx::Result<()> {
     app.metrics.saw(rooms);
     app.hub.roster().replace(regions, Instant::now());
     app.hub.tell_all(&drains, now_us);
+    app.costs.saw(&app.hub, &in_use);
     Ok(())
 }
 

@@ -57,6 +57,7 @@ impl Service {
     async fn welcome(&self, hello: &Hello) -> Result<(Open, Outgoing), Status> {
         let grant = self.grant(&hello.join_token).await?;
         let agent = messages::registration(hello)?;
+        let pod = messages::pod(hello)?;
         if !grant.covers(&agent.region) {
             return Err(Status::permission_denied(format!(
                 "the join token is another region's: it is not good for {}",
@@ -70,7 +71,7 @@ impl Service {
         let told = Arc::default();
         let (id, instance, region) = (agent.id, agent.instance, agent.region.clone());
         let token = grant.token();
-        let open = Open { agent: id, instance, region, epoch, token, cut, out, told };
+        let open = Open { agent: id, instance, region, pod, epoch, token, cut, out, told };
         // Before it takes pushes: the welcome comes first.
         open.send(messages::welcome(epoch, &self.app.signer.jwks()));
         open.send(messages::lease(0, now_us));

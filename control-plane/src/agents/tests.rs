@@ -2,6 +2,7 @@
 
 mod actions;
 mod captures;
+mod deletion_costs;
 mod denials;
 mod drains;
 mod files;
