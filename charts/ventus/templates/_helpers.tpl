@@ -55,6 +55,11 @@ app.kubernetes.io/component: test
 {{ include "ventus.fullname" .root }}-region-{{ .region }}
 {{- end -}}
 
+{{/* "true" where scale-down is told which agents are idle. */}}
+{{- define "ventus.podDeletionCost" -}}
+{{- if and .Values.controlPlane.enabled .Values.controlPlane.podDeletionCost -}}true{{- end -}}
+{{- end -}}
+
 {{/* An image's reference. Takes root and image. */}}
 {{- define "ventus.image" -}}
 {{- $repository := .image.repository -}}

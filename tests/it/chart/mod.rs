@@ -7,4 +7,5 @@ mod objects;
 mod queries;
 mod renders;
 mod restricted;
+mod rights;
 mod secrets;

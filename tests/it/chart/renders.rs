@@ -145,6 +145,9 @@ const BAD: &[(&[&str], &str)] = &[
     (&["ingress.controller=haproxy"], "controller"),
     (&["hub.service.type=NodePort"], "type"),
     (&["networkPolicy.databasePort=0"], "databasePort"),
+    (&["networkPolicy.apiServerPorts={0}"], "apiServerPorts"),
+    (&["networkPolicy.apiServerPorts={}"], "apiServerPorts"),
+    (&["controlPlane.podDeletionCost=auto"], "podDeletionCost"),
     (&["regions[0].name=local", "regions[0].url=https://eu.example.com"], "url"),
     (&["pools[0].name=A", "pools[0].region=eu"], "name"),
     (&["pools[0].name=a"], "region"),
@@ -199,6 +202,8 @@ fn the_notes_tell_the_next_step_and_what_is_for_trials_only() {
         ("trial", "without their own sandbox", "https://"),
         ("production", "eu  wss://eu.browsers.example.com", "WARNING"),
         ("production", "https://browsers.example.com/v1/sessions", "port-forward"),
+        ("production", "The control plane may patch pods in browsers", "helm upgrade"),
+        ("trial", "Regions, and where", "may patch"),
         ("agents", "ventus agents list", "helm test"),
     ] {
         let notes = notes(example);

@@ -15,6 +15,16 @@
   value: {{ .advertise | quote }}
 - name: VENTUS_PEER_URL
   value: ws://$(POD_IP):8080
+{{- if include "ventus.podDeletionCost" .root }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef: {fieldPath: metadata.name}
+- name: POD_UID
+  valueFrom:
+    fieldRef: {fieldPath: metadata.uid}
+- name: VENTUS_POD
+  value: $(POD_NAME)/$(POD_UID)
+{{- end }}
 {{- if $pool.capacity }}
 - name: VENTUS_CAPACITY
   value: {{ int $pool.capacity | quote }}

@@ -36,6 +36,10 @@
   valueFrom:
     secretKeyRef: {name: {{ .Values.database.existingSecret }}, key: {{ .Values.database.key }}}
 {{- end }}
+{{- if include "ventus.podDeletionCost" . }}
+- name: VENTUS_POD_DELETION_COST
+  value: "true"
+{{- end }}
 {{- with $values.ownerEmail }}
 - name: VENTUS_OWNER_EMAIL
   value: {{ . | quote }}
