@@ -37,10 +37,16 @@ pub fn millis(time: Duration) -> f64 {
 
 /// The time that so many per cent of these do not exceed, in milliseconds: the nearest rank.
 pub fn percentile(times: &[Duration], per_cent: usize) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    let rank = (times.len() * per_cent).div_ceil(100).max(1);
-    times.get(rank - 1).map_or(f64::NAN, |time| millis(*time))
+    percentile_of(&times.iter().copied().map(millis).collect::<Vec<_>>(), per_cent)
+}
+
+/// The value that so many per cent of these do not exceed: the nearest rank. Not a number when
+/// there are none.
+pub fn percentile_of(values: &[f64], per_cent: usize) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * per_cent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

@@ -52,10 +52,22 @@ pub fn agent(hub: u16) -> Plan {
 
 /// One with this many slots.
 pub fn agent_of(hub: u16, capacity: u32) -> Plan {
+    warm_agent(hub, capacity, 0)
+}
+
+/// One that keeps browsers warm.
+pub fn warm_agent(hub: u16, capacity: u32, warm: u32) -> Plan {
     Server::agent()
         .flag("control-plane", format!("http://127.0.0.1:{hub}"))
         .env("VENTUS_JOIN_TOKEN", TOKEN)
-        .capacity(capacity, 0)
+        .capacity(capacity, warm)
+}
+
+/// A control plane of a SQLite file, whose hub listens on this port.
+pub fn small_control_plane(hub: u16) -> Plan {
+    Server::control_plane()
+        .flag("hub-listen", format!("127.0.0.1:{hub}"))
+        .env("VENTUS_JOIN_TOKEN", TOKEN)
 }
 
 /// Two replicas and the ports of their hubs. Their ports stay the same when they come back.

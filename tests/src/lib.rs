@@ -19,6 +19,7 @@ pub mod helm;
 pub mod leftovers;
 pub mod load;
 pub mod mail;
+pub mod memory;
 pub mod network;
 pub mod pgbench;
 pub mod population;

@@ -76,6 +76,7 @@ impl Site {
             .route("/", page!("index.html"))
             .route("/index.html", page!("index.html"))
             .route("/second.html", page!("second.html"))
+            .route("/table.html", page!("table.html"))
             .route("/frames.html", page!("frames.html"))
             .route("/inner.html", page!("inner.html"))
             .route("/popup.html", page!("popup.html"))
