@@ -13,7 +13,7 @@ help:
 	@echo 'make down        stop what make up started'
 	@echo 'make test        everything that CI runs'
 	@echo 'make check       format, lints, licences, unused dependencies'
-	@echo 'make bench       compare with Chrome on its own, and creates with pgbench'
+	@echo 'make bench       compare with Chrome on its own, browserless and pgbench; write it down'
 	@echo 'make simulation  a thousand agents and a hundred thousand sessions'
 	@echo 'make contract    thousands of requests made of the OpenAPI document'
 	@echo 'make faults      kill, cut, freeze and fill what sessions need, for half an hour'
@@ -75,12 +75,16 @@ check:
 	@cargo deny check bans licenses sources
 	@cargo machete
 
+# Writes docs/performance.md. BENCH='--quick' sees in minutes that it works, and leaves the page
+# alone; so does BENCH='--only cdp,api', which measures only these sections.
+BENCH ?= --into docs
+
 bench:
 	@scripts/install test
 	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
+	@scripts/bench-peer
 	@cargo build --release --locked --package cli
-	@cargo run --release --locked --package tests --bin bench
-	@$(AS_INSTALLED) tests/with-postgres cargo run --release --locked --package tests --bin creates
+	@$(AS_INSTALLED) tests/with-postgres cargo run --release --locked --package tests --bin bench -- $(BENCH)
 
 # The seed is printed: with SIMULATION='--seed N' the same plan is carried out again.
 simulation:
@@ -98,4 +102,4 @@ image-test:
 
 clean: down
 	@cargo clean
-	@rm -rf tests/clients/node_modules tests/clients/.venv
+	@rm -rf tests/clients/node_modules tests/clients/.venv tests/bench-peer/node_modules
