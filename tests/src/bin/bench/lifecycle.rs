@@ -5,8 +5,9 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use harness::{Chrome, Server, Site, eventually, figures::millis, leftovers};
+use http::Method;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use ulid::Ulid;
 
 use crate::{
@@ -63,24 +64,41 @@ impl Clock {
     }
 }
 
-/// Connects, and opens the site: when the browser has answered, when the page has loaded.
-async fn visit(url: &str, site: &str) -> (Link, Instant, Instant) {
-    let mut link = Link::dial(url).await;
-    link.call(Level::Browser, "Browser.getVersion", json!({})).await;
-    let connected = Instant::now();
-    link.open_page().await;
-    link.navigate(site).await;
-    (link, connected, Instant::now())
+/// A page that has loaded: when the browser had answered, when the page was there.
+struct Visit {
+    link: Link,
+    connected: Instant,
+    loaded: Instant,
 }
 
-async fn chrome((program, flags): &Command, site: &str) -> Cycle {
+/// Connects, and opens the site.
+///
+/// # Errors
+///
+/// When the connection ends, or nothing comes: with too many at once that can be.
+async fn visit(url: &str, site: &str) -> Result<Visit, String> {
+    let (url, site) = (url.to_owned(), site.to_owned());
+    let visit = tokio::spawn(async move {
+        let mut link = Link::dial(&url).await;
+        link.call(Level::Browser, "Browser.getVersion", json!({})).await;
+        let connected = Instant::now();
+        link.open_page().await;
+        link.navigate(&site).await;
+        Visit { link, connected, loaded: Instant::now() }
+    });
+    let visit = timeout(REST, visit).await.map_err(|_| format!("not loaded in {REST:?}"))?;
+    visit.map_err(|error| error.to_string())
+}
+
+async fn chrome((program, flags): &Command, site: &str) -> Made {
     let chrome = Chrome::start(program, flags.clone()).await;
     let (begun, created) = (chrome.begun, Instant::now());
-    let (link, connected, loaded) = visit(&chrome.url, site).await;
+    let Visit { link, connected, loaded } = visit(&chrome.url, site).await?;
     drop(link);
     let folder = chrome.end();
     leftovers::no_process(folder.path(), None, REST).await;
-    Clock { begun, created: Some(created), connected, loaded, released: Instant::now() }.cycle()
+    let released = Instant::now();
+    Ok(Clock { begun, created: Some(created), connected, loaded, released }.cycle())
 }
 
 async fn session(server: &Server, site: &str) -> Made {
@@ -92,18 +110,25 @@ async fn session(server: &Server, site: &str) -> Made {
         return Err(format!("{} {}", made.status, made.body));
     }
     let session = made.session(201);
-    let (link, connected, loaded) = visit(session.connect_url(), site).await;
-    server.api.release(session.id()).await;
+    if session.status() != "RUNNING" {
+        return Err(format!("still {} after a minute", session.status()));
+    }
+    let visited = visit(session.connect_url(), site).await;
+    // Also where that failed: the next round needs the slot.
+    let path = format!("/v1/sessions/{}", session.id());
+    server.api.try_send(Method::DELETE, &path, &[], None).await;
     let released = Instant::now();
+    let Visit { link, connected, loaded } = visited?;
     drop(link);
     Ok(Clock { begun, created: Some(created), connected, loaded, released }.cycle())
 }
 
-async fn of_peer(peer: &Peer, site: &str) -> Cycle {
+async fn of_peer(peer: &Peer, site: &str) -> Made {
     let begun = Instant::now();
-    let (link, connected, loaded) = visit(&peer.url(), site).await;
+    let Visit { link, connected, loaded } = visit(&peer.url(), site).await?;
     link.close().await;
-    Clock { begun, created: None, connected, loaded, released: Instant::now() }.cycle()
+    let released = Instant::now();
+    Ok(Clock { begun, created: None, connected, loaded, released }.cycle())
 }
 
 /// Every stage at so many at a time, each once for every session.
@@ -191,14 +216,11 @@ impl Runner {
     /// So many sessions at once, and then nothing that is in the way of the others.
     async fn round(&self, command: &Command, at_once: u32, site: &str) -> Vec<Made> {
         match self {
-            Self::Chrome => {
-                join_all((0..at_once).map(|_| async { Ok(chrome(command, site).await) })).await
-            }
+            Self::Chrome => join_all((0..at_once).map(|_| chrome(command, site))).await,
             Self::Cold(server) => sessions(server, 0, at_once, site).await,
             Self::Warm(server) => sessions(server, at_once, at_once, site).await,
             Self::Peer(peer) => {
-                let cycles = (0..at_once).map(|_| async { Ok(of_peer(peer, site).await) });
-                let cycles = join_all(cycles).await;
+                let cycles = join_all((0..at_once).map(|_| of_peer(peer, site))).await;
                 peer.at_rest().await;
                 cycles
             }
