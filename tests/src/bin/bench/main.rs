@@ -21,12 +21,15 @@ mod report;
 mod rig;
 mod scripts;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, pin::pin};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use harness::server::Plan;
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 use self::{
     machine::Taken,
@@ -148,7 +151,12 @@ async fn main() -> Result<()> {
             ensure!(postgres, "section {name} takes PostgreSQL: run through tests/with-postgres");
         }
         for name in options.sections() {
-            let section = measured(name, &options).await;
+            let mut section = pin!(measured(name, &options));
+            let section = tokio::select! {
+                section = &mut section => section,
+                // As a section ends that fails: servers that are dropped then are killed.
+                () = interrupted() => panic!("interrupted"),
+            };
             report.sections.insert(name.names().0.into(), section);
             // A later section that fails takes nothing from this one.
             report.write(&result)?;
@@ -157,6 +165,17 @@ async fn main() -> Result<()> {
     page::write(&report, &options.into)?;
     println!("{}", page::text(&report, &options.sections()));
     Ok(())
+}
+
+/// Until somebody wants it to end.
+async fn interrupted() {
+    let signal = |kind| signal(kind).expect("signals can be waited for");
+    let mut terminate = signal(SignalKind::terminate());
+    let mut interrupt = signal(SignalKind::interrupt());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 async fn measured(name: Name, options: &Options) -> Section {
