@@ -134,6 +134,13 @@ impl Metrics {
 
     fn encode(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
         self.seen.encode(page)?;
+        // From 0 on: the rate of a series that begins with 1 misses that one.
+        for region in self.seen.names() {
+            for reason in EndReason::ALL {
+                let end = End { region: region.to_string(), reason: reason.as_str() };
+                drop(self.ended.get_or_create(&end));
+            }
+        }
         self.ended.encode(page.encode_descriptor(
             "ventus_sessions_ended",
             "Sessions whose end this replica committed.",

@@ -52,7 +52,9 @@ on_both_databases! {
         for reason in [EndReason::Released, EndReason::Deadline, EndReason::BrowserCrashed] {
             assert_eq!(ends(&app, reason), Some(1.0), "{reason}");
         }
-        assert_eq!(ends(&app, EndReason::Idle), None);
+        assert_eq!(ends(&app, EndReason::AgentLost), None);
+        roster::look(&app.app).await.unwrap();
+        assert_eq!(ends(&app, EndReason::AgentLost), Some(0.0), "before the first one");
     }
 
     async fn what_was_seen_is_what_is_there(app: TestApp) {
