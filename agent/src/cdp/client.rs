@@ -97,6 +97,7 @@ impl Client {
 pub struct Seat {
     pub(super) mux: Arc<Mux>,
     pub(super) client: Arc<Client>,
+    pub(super) ping_every: Duration,
 }
 
 impl Drop for Seat {
@@ -106,6 +107,10 @@ impl Drop for Seat {
 }
 
 impl Seat {
+    pub(super) fn new(mux: Arc<Mux>, client: Arc<Client>) -> Self {
+        Self { mux, client, ping_every: PING_EVERY }
+    }
+
     /// Serves the client until one side ends it. `early` came with the upgrade request.
     pub async fn serve(self, stream: TcpStream, early: Bytes) {
         let (mut reader, writer) = stream.into_split();
@@ -130,7 +135,8 @@ impl Seat {
     /// Reads until the client leaves or has to.
     async fn read(&self, reader: &mut OwnedReadHalf, frames: &mut Frames) {
         let outbox = &self.client.outbox;
-        let mut ping = time::interval_at(time::Instant::now() + PING_EVERY, PING_EVERY);
+        let every = self.ping_every;
+        let mut ping = time::interval_at(time::Instant::now() + every, every);
         let (mut heard, mut silent) = (false, 0);
         let mut inflow = self.mux.inflow.part();
         while self.take_messages(frames) {

@@ -228,7 +228,7 @@ impl Mux {
             self.count.send_replace(clients.connected.len());
         }
         // From here on, dropping the seat undoes it all.
-        let seat = Seat { mux: self.clone(), client: client.clone() };
+        let seat = Seat::new(self.clone(), client.clone());
         let (method, params) = match endpoint {
             Endpoint::Browser => ("Target.attachToBrowserTarget", json!({})),
             Endpoint::Page(target) if self.routes().barred.holds(target) => {
