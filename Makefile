@@ -6,13 +6,14 @@ SHELL := /bin/bash
 
 LISTEN ?= 127.0.0.1:8080
 
-.PHONY: help up down test contract faults fuzz check bench simulation image image-test clean
+.PHONY: help up down test costs contract faults fuzz check bench simulation image image-test clean
 
 help:
 	@echo 'make up          install what is missing, build, start and run a first session'
 	@echo 'make down        stop what make up started'
 	@echo 'make test        everything that CI runs'
 	@echo 'make check       format, lints, licences, unused dependencies'
+	@echo 'make costs       accept what the guarded code costs now (docs/performance.md)'
 	@echo 'make bench       compare with Chrome on its own, browserless and pgbench; write it down'
 	@echo 'make simulation  a thousand agents and a hundred thousand sessions'
 	@echo 'make contract    thousands of requests made of the OpenAPI document'
@@ -36,6 +37,11 @@ test:
 	@scripts/python-clients
 	@$(MAKE) --no-print-directory check
 	@tests/with-postgres cargo nextest run --workspace --locked
+
+# Writes costs/figures anew: the difference is what to look at before it is committed.
+costs:
+	@scripts/install test
+	@UPDATE_COSTS=1 cargo nextest run --workspace --locked --filterset 'test(costs::)'
 
 # A throwaway server of the tests does not care for the disk; one that is measured does.
 AS_INSTALLED := env POSTGRES_OPTIONS='-c fsync=on -c full_page_writes=on -c shared_buffers=128MB'

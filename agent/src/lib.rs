@@ -7,6 +7,8 @@ pub mod checks;
 mod clock;
 mod config;
 mod control;
+#[cfg(test)]
+mod costs;
 mod files;
 mod forward;
 pub mod gateway;

@@ -10,6 +10,8 @@ pub mod audit;
 pub mod config;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod costs;
 pub mod credential;
 pub mod cursor;
 pub mod db;

@@ -5,6 +5,9 @@
 //! refused (an extractor, the router, a panic) becomes a problem there too, so no answer
 //! outside 2xx and 3xx leaves without one.
 
+#[cfg(test)]
+mod costs;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{

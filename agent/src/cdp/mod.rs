@@ -4,6 +4,8 @@ mod backlog;
 mod barred;
 mod client;
 mod contexts;
+#[cfg(test)]
+pub(crate) mod costs;
 pub mod discovery;
 mod downloads;
 mod first;
