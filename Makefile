@@ -41,7 +41,7 @@ test:
 # Writes costs/figures anew: the difference is what to look at before it is committed.
 costs:
 	@scripts/install test
-	@UPDATE_COSTS=1 cargo nextest run --workspace --locked --filterset 'test(costs::)'
+	@UPDATE_COSTS=1 cargo nextest run --workspace --locked --filterset 'test(/\bcosts::/)'
 
 # A throwaway server of the tests does not care for the disk; one that is measured does.
 AS_INSTALLED := env POSTGRES_OPTIONS='-c fsync=on -c full_page_writes=on -c shared_buffers=128MB'
