@@ -78,7 +78,7 @@ const session = await fetch('{base_url}/v1/sessions', {{
   body: '{{}}',
 }}).then((answer) => answer.json());
 {page}
-await page.goto('{base_url}/docs/');
+await page.setContent('<h1>It works.</h1>'); // or: await page.goto('https://example.com');
 await page.screenshot({{ path: '{picture}' }});
 await browser.close();
 console.log('screenshot in {picture}');
