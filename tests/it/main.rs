@@ -14,6 +14,7 @@ mod deletion_cost;
 mod drain;
 mod faults;
 mod files;
+mod first_session;
 mod forward;
 mod halves;
 mod hostile;
