@@ -33,10 +33,11 @@ down:
 
 test:
 	@scripts/install test
+	@scripts/install image-test
 	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
 	@scripts/python-clients
 	@$(MAKE) --no-print-directory check
-	@tests/with-postgres cargo nextest run --workspace --locked
+	@VENTUS_BUILT_AS='--workspace --tests' tests/with-postgres cargo nextest run --workspace --locked
 
 # Writes costs/figures anew: the difference is what to look at before it is committed.
 costs:

@@ -18,6 +18,7 @@ mod first_session;
 mod forward;
 mod halves;
 mod hostile;
+mod images;
 mod limits;
 mod metrics;
 mod network;

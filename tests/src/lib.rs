@@ -45,7 +45,7 @@ pub use self::{
     chrome::Chrome,
     command::User,
     proxy::Proxy,
-    server::Server,
+    server::{Server, program},
     site::Site,
 };
 
