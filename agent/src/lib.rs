@@ -9,6 +9,7 @@ mod config;
 mod control;
 #[cfg(test)]
 mod costs;
+pub mod crowd;
 mod files;
 mod forward;
 pub mod gateway;

@@ -29,6 +29,7 @@ mod up;
 use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 /// Browsers on demand: an API that starts Chromium and hands out a CDP URL.
 #[derive(Debug, Parser)]
@@ -83,7 +84,10 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = Builder::new_multi_thread();
+    // A thread may be started by one that carries a crowd.
+    runtime.enable_all().on_thread_start(::agent::crowd::none_on_this_thread);
+    let runtime = match runtime.build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: could not start the runtime: {error}");

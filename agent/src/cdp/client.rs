@@ -27,6 +27,7 @@ use super::{
     usage::Counters,
     websocket::{Frame, Frames, Incoming},
 };
+use crate::crowd::Crowd;
 
 /// How often a client is pinged.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -139,7 +140,9 @@ impl Seat {
         let mut ping = time::interval_at(time::Instant::now() + every, every);
         let (mut heard, mut silent) = (false, 0);
         let mut inflow = self.mux.inflow.part();
-        while self.take_messages(frames) {
+        let mut crowd = Crowd::default();
+        while let Some(commands) = self.take_messages(frames) {
+            crowd.came(commands);
             if !inflow.fits(frames.held()) {
                 let reason = "too much is being sent at once";
                 return outbox.close(Some(CloseCode::Again), reason);
@@ -165,10 +168,11 @@ impl Seat {
         }
     }
 
-    /// Handles what the buffer holds. `false`: the connection is over.
-    fn take_messages(&self, frames: &mut Frames) -> bool {
+    /// Handles what the buffer holds, and answers how many commands those were. `None`: the
+    /// connection is over.
+    fn take_messages(&self, frames: &mut Frames) -> Option<u32> {
         let outbox = &self.client.outbox;
-        let (mut commands, mut bytes) = (0, 0);
+        let (mut commands, mut bytes) = (0_u32, 0);
         let open = loop {
             match frames.next() {
                 Ok(None) => break true,
@@ -197,10 +201,10 @@ impl Seat {
         if commands > 0 {
             // One write for all that came in one read.
             self.mux.to_chrome().flush();
-            self.mux.received(commands, bytes);
+            self.mux.received(commands.into(), bytes);
         }
         outbox.flush();
-        open
+        open.then_some(commands)
     }
 
     /// Passes one command on to Chrome, or answers it in Chrome's stead.

@@ -47,6 +47,7 @@ use super::{
     usage::{Counters, Usage},
     websocket::Frame,
 };
+use crate::crowd::Crowd;
 
 /// Most clients on one browser.
 pub const CLIENTS_MAX: usize = 16;
@@ -299,13 +300,14 @@ impl Mux {
     async fn read(&self, from_chrome: &mut pipe::Receiver) {
         let mut buffer = BytesMut::new();
         let (mut scanned, mut slack) = (0, Slack::default());
+        let mut crowd = Crowd::default();
         loop {
             slack.trim(&mut buffer);
             buffer.reserve(READ_CHUNK);
             match from_chrome.read_buf(&mut buffer).await {
                 Ok(1..) => {
                     slack.held(buffer.len());
-                    self.dispatch(&mut buffer, &mut scanned);
+                    crowd.came(self.dispatch(&mut buffer, &mut scanned));
                 }
                 Ok(0) | Err(_) => return,
             }
@@ -313,13 +315,14 @@ impl Mux {
     }
 
     /// Hands out the whole messages in the buffer, then writes once to every client that
-    /// got one.
-    fn dispatch(&self, buffer: &mut BytesMut, scanned: &mut usize) {
-        let mut touched = Vec::new();
+    /// got one. Answers how many there were.
+    fn dispatch(&self, buffer: &mut BytesMut, scanned: &mut usize) -> u32 {
+        let (mut touched, mut messages) = (Vec::new(), 0);
         let mut routes = self.routes();
         while let Some(end) = memchr(0, &buffer[*scanned..]) {
             let mut message = buffer.split_to(*scanned + end + 1);
             *scanned = 0;
+            messages += 1;
             message.truncate(message.len() - 1);
             let Some(message) = routes.hidden.hold(message) else { continue };
             self.deliver(&mut routes, message, &mut touched);
@@ -332,6 +335,7 @@ impl Mux {
         for client in touched {
             client.outbox.flush();
         }
+        messages
     }
 
     /// Puts a message before its client, and notes who that is.

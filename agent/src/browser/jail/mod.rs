@@ -35,7 +35,7 @@ use tokio::{
 
 pub use self::isolation::{Isolation, Layer, Strictness};
 use super::directory::Directory;
-use crate::limits::Limits;
+use crate::{crowd, limits::Limits};
 
 /// The confinement of one browser.
 #[derive(Debug)]
@@ -103,6 +103,8 @@ impl Jail<'_> {
             let confined =
                 thread::Builder::new().name("jail".into()).spawn_scoped(scope, || {
                     let _runtime = runtime.enter();
+                    // A thread's policy passes to what it starts.
+                    crowd::none_on_this_thread();
                     self.isolation.confine_this_thread(program, self.directory, self.gateway)?;
                     let mut child = command.spawn()?;
                     let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));

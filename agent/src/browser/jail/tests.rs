@@ -27,7 +27,10 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::browser::testing::{CHROMIUM, HEADLESS_SHELL, Place};
+use crate::{
+    browser::testing::{CHROMIUM, HEADLESS_SHELL, Place},
+    crowd::tests::{crowd_on_this_thread, policy_of},
+};
 
 /// A user in the range of browsers' own that no other test takes, nor ends all processes of.
 const NOBODYS: u32 = 65_500;
@@ -172,6 +175,7 @@ impl Prison {
         };
         let (commands, _kept) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (_also_kept, answers) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        crowd_on_this_thread();
         let mut command = jail.command(&self.program, commands, answers).unwrap();
         command.args(["--exact", PROBE, "--nocapture"]);
         command.env(ATTEMPTS, serde_json::to_string(attempts).unwrap());
@@ -179,6 +183,9 @@ impl Prison {
             if inside { jail.spawn(&self.program, command) } else { command.spawn() }.unwrap();
         // There also when it has ended, until it is waited for.
         let limits = fs::read_to_string(format!("/proc/{}/limits", child.id().unwrap())).unwrap();
+        let policy = policy_of(&child.id().unwrap().to_string());
+        assert!(!inside || policy == libc::SCHED_OTHER, "{policy}: a policy of the agent's");
+        crowd::none_on_this_thread();
         let said = child.wait_with_output().await.unwrap();
         let said = String::from_utf8(said.stderr).unwrap();
         let line = said.lines().find(|line| line.starts_with('[')).expect(&said);
