@@ -35,7 +35,12 @@ use crate::metrics::COUNTS;
 /// that has crept in.
 const AGE_MAX: Duration = Duration::from_secs(600);
 
-/// How long filling steps back for launches that somebody waits for.
+/// How long whoever was lent a browser has the processor to himself, before another is started in
+/// its place: to connect and open a first page. A launch at the same time, of half a second of
+/// processor time, would make that take half as long again.
+const FIRST_PAGE: Duration = Duration::from_millis(300);
+
+/// How long filling steps back for that, and for launches that somebody waits for.
 const YIELD_MAX: Duration = Duration::from_secs(2);
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -51,6 +56,8 @@ pub struct Pool {
     /// Oldest first.
     idle: Mutex<VecDeque<Browser>>,
     warm: watch::Sender<u32>,
+    /// When one was last lent.
+    last_lent: Mutex<Option<Instant>>,
     /// Launches that somebody waits for.
     cold: AtomicUsize,
     /// Nothing is started in advance.
@@ -86,6 +93,7 @@ impl Pool {
             age_max,
             idle: Mutex::default(),
             warm: watch::Sender::new(0),
+            last_lent: Mutex::default(),
             cold: AtomicUsize::new(0),
             resting: AtomicBool::new(false),
             changed: Notify::new(),
@@ -118,12 +126,17 @@ impl Pool {
         }
         let _cold = Cold::new(self);
         tokio::select! {
-            launched = self.launcher.launch(options) => launched,
+            launched = self.launcher.launch(options) => launched.inspect(|_| self.lent()),
             () = self.stop.cancelled() => Err(LaunchError::Stopping),
         }
     }
 
+    fn lent(&self) {
+        *self.last_lent() = Some(Instant::now());
+    }
+
     fn take_warm(&self) -> Option<Browser> {
+        self.lent(); // before it is missed
         let mut idle = self.idle();
         // Dropping a dead one clears it away.
         let taken = std::iter::from_fn(|| idle.pop_front()).find_map(|mut browser| {
@@ -135,6 +148,15 @@ impl Pool {
         drop(idle);
         self.changed.notify_one();
         taken
+    }
+
+    /// Until when filling steps back, if nothing happens before: others have better use for the
+    /// processor.
+    fn steps_back(&self, now: Instant, since: Instant) -> Option<Instant> {
+        let limit = since + YIELD_MAX;
+        let first_page = self.last_lent().map(|lent| lent + FIRST_PAGE);
+        let until = if self.cold.load(SeqCst) > 0 { limit } else { first_page?.min(limit) };
+        Some(until).filter(|until| *until > now)
     }
 
     /// How many browsers are ready.
@@ -154,6 +176,10 @@ impl Pool {
         self.stop.cancel();
         self.tracker.wait().await;
         self.launcher.cleared().await;
+    }
+
+    fn last_lent(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Browser>> {
@@ -257,11 +283,8 @@ impl<'a> Work<'a> {
         {
             return Some(retry);
         }
-        if pool.cold.load(SeqCst) > 0 {
-            let since = *self.yielding.get_or_insert(now);
-            if now < since + YIELD_MAX {
-                return Some(since + YIELD_MAX);
-            }
+        if let Some(until) = pool.steps_back(now, *self.yielding.get_or_insert(now)) {
+            return Some(until);
         }
         self.yielding = None;
         // After failures one is enough to see whether they are over.

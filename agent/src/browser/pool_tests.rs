@@ -61,6 +61,34 @@ async fn a_warm_browser_is_handed_out_at_once_and_replaced() {
 }
 
 #[tokio::test]
+async fn who_was_lent_a_browser_opens_a_first_page_before_another_is_started() {
+    let filled = Filled::new(1, AGE_MAX).await;
+    let browser = filled.pool.take(&LaunchOptions::default()).await.unwrap();
+    let lent = filled.pool.last_lent().unwrap();
+    filled.is_full().await;
+    assert!(filled.pool.idle()[0].born >= lent + FIRST_PAGE);
+    browser.close().await;
+    filled.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn filling_steps_back_for_who_waits_and_who_was_lent_but_not_for_ever() {
+    let filled = Filled::new(0, AGE_MAX).await;
+    let (pool, now) = (&filled.pool, Instant::now());
+    assert_eq!(pool.steps_back(now, now), None, "nobody is there");
+    *pool.last_lent() = Some(now);
+    assert_eq!(pool.steps_back(now, now), Some(now + FIRST_PAGE));
+    assert_eq!(pool.steps_back(now + FIRST_PAGE, now), None);
+    let long_ago = now.checked_sub(YIELD_MAX).unwrap();
+    assert_eq!(pool.steps_back(now, long_ago), None);
+    let waits = Cold::new(pool);
+    assert_eq!(pool.steps_back(now, now), Some(now + YIELD_MAX));
+    assert_eq!(pool.steps_back(now, long_ago), None);
+    drop(waits);
+    filled.leaves_nothing().await;
+}
+
+#[tokio::test]
 async fn other_options_are_launched_cold() {
     let filled = Filled::new(1, AGE_MAX).await;
     let options = LaunchOptions { viewport: (800, 600), user_agent: None };
