@@ -13,6 +13,7 @@ mod orphans;
 mod pool;
 mod proc_table;
 mod process;
+mod rehearsal;
 mod stderr;
 mod sweep;
 #[cfg(test)]

@@ -26,9 +26,9 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tracing::{Span, error, info};
+use tracing::{Span, error, info, warn};
 
-use super::{Browser, LaunchError, LaunchOptions, Launcher};
+use super::{Browser, LaunchError, LaunchOptions, Launcher, rehearsal::rehearse};
 use crate::metrics::COUNTS;
 
 /// How long a browser may wait to be used: later ones have newer certificates and less
@@ -218,6 +218,16 @@ impl Pool {
         join_all(idle.into_iter().map(Browser::close)).await;
     }
 
+    /// A browser for a client whom nobody knows yet.
+    async fn launch(&self) -> Result<Browser, LaunchError> {
+        let browser = self.launcher.launch(&self.options).await?;
+        if let Err(error) = rehearse(&browser.mux).await {
+            // It answers, and a client's page may still open.
+            warn!(browser = browser.name(), %error, "a warm browser could not open a page");
+        }
+        Ok(browser)
+    }
+
     /// Takes in what was launched, in place of one that has grown old.
     fn add(&self, launched: Result<Browser, LaunchError>) -> Result<(), LaunchError> {
         let browser = launched?;
@@ -290,7 +300,7 @@ impl<'a> Work<'a> {
         // After failures one is enough to see whether they are over.
         let room = if self.failures.in_a_row > 0 { 1 } else { at_once() };
         for _ in 0..missing.min(room.saturating_sub(self.launching.len())) {
-            self.launching.push(Box::pin(pool.launcher.launch(&pool.options)));
+            self.launching.push(Box::pin(pool.launch()));
         }
         next_old
     }

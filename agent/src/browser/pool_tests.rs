@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::{
     browser::{
@@ -57,6 +59,27 @@ async fn a_warm_browser_is_handed_out_at_once_and_replaced() {
     let taken = browser.name().to_owned();
     browser.close().await;
     assert!(!filled.names().contains(&taken), "a used browser never comes back");
+    filled.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn what_a_warm_browser_has_rehearsed_is_not_seen() {
+    let filled = Filled::new(1, AGE_MAX).await;
+    let browser = filled.pool.take(&LaunchOptions::default()).await.unwrap();
+    rehearse(&browser.mux).await.unwrap();
+    let only_its_first_page = async {
+        loop {
+            let targets = browser.mux.command("Target.getTargets", json!({})).await.unwrap();
+            let targets = targets["targetInfos"].as_array().unwrap();
+            // A page, and the tab that it is in.
+            if targets.len() == 2 && targets.iter().all(|target| target["url"] == "about:blank") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, only_its_first_page).await.unwrap();
+    assert!(browser.mux.visited().is_empty());
+    browser.close().await;
     filled.leaves_nothing().await;
 }
 
