@@ -40,7 +40,7 @@ const AGE_MAX: Duration = Duration::from_secs(600);
 /// processor time, would make that take half as long again.
 const FIRST_PAGE: Duration = Duration::from_millis(300);
 
-/// How long filling steps back for that, and for launches that somebody waits for.
+/// How long filling steps back for launches that somebody waits for.
 const YIELD_MAX: Duration = Duration::from_secs(2);
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -56,8 +56,8 @@ pub struct Pool {
     /// Oldest first.
     idle: Mutex<VecDeque<Browser>>,
     warm: watch::Sender<u32>,
-    /// When one was last lent.
-    last_lent: Mutex<Option<Instant>>,
+    /// When those were lent whose first page may not be there yet: each holds back one launch.
+    lent: Mutex<VecDeque<Instant>>,
     /// Launches that somebody waits for.
     cold: AtomicUsize,
     /// Nothing is started in advance.
@@ -93,7 +93,7 @@ impl Pool {
             age_max,
             idle: Mutex::default(),
             warm: watch::Sender::new(0),
-            last_lent: Mutex::default(),
+            lent: Mutex::default(),
             cold: AtomicUsize::new(0),
             resting: AtomicBool::new(false),
             changed: Notify::new(),
@@ -126,17 +126,18 @@ impl Pool {
         }
         let _cold = Cold::new(self);
         tokio::select! {
-            launched = self.launcher.launch(options) => launched.inspect(|_| self.lent()),
+            launched = self.launcher.launch(options) => launched.inspect(|_| self.lend()),
             () = self.stop.cancelled() => Err(LaunchError::Stopping),
         }
     }
 
-    fn lent(&self) {
-        *self.last_lent() = Some(Instant::now());
+    fn lend(&self) {
+        let now = Instant::now();
+        self.held_back(now); // forgets those of before, also where nothing is ever filled
+        self.lent().push_back(now);
     }
 
     fn take_warm(&self) -> Option<Browser> {
-        self.lent(); // before it is missed
         let mut idle = self.idle();
         // Dropping a dead one clears it away.
         let taken = std::iter::from_fn(|| idle.pop_front()).find_map(|mut browser| {
@@ -144,19 +145,20 @@ impl Pool {
             COUNTS.browser_crashes.inc_by(u64::from(!running));
             running.then_some(browser)
         });
+        if taken.is_some() {
+            self.lend(); // before it is missed
+        }
         self.counted(&idle);
         drop(idle);
         self.changed.notify_one();
         taken
     }
 
-    /// Until when filling steps back, if nothing happens before: others have better use for the
-    /// processor.
-    fn steps_back(&self, now: Instant, since: Instant) -> Option<Instant> {
-        let limit = since + YIELD_MAX;
-        let first_page = self.last_lent().map(|lent| lent + FIRST_PAGE);
-        let until = if self.cold.load(SeqCst) > 0 { limit } else { first_page?.min(limit) };
-        Some(until).filter(|until| *until > now)
+    /// How many launches are held back by first pages, and when that changes.
+    fn held_back(&self, now: Instant) -> (usize, Option<Instant>) {
+        let mut lent = self.lent();
+        lent.retain(|lent| *lent + FIRST_PAGE > now);
+        (lent.len(), lent.front().map(|lent| *lent + FIRST_PAGE))
     }
 
     /// How many browsers are ready.
@@ -178,8 +180,8 @@ impl Pool {
         self.launcher.cleared().await;
     }
 
-    fn last_lent(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.last_lent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lent(&self) -> MutexGuard<'_, VecDeque<Instant>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Browser>> {
@@ -293,16 +295,21 @@ impl<'a> Work<'a> {
         {
             return Some(retry);
         }
-        if let Some(until) = pool.steps_back(now, *self.yielding.get_or_insert(now)) {
-            return Some(until);
+        if pool.cold.load(SeqCst) > 0 {
+            let since = *self.yielding.get_or_insert(now);
+            if now < since + YIELD_MAX {
+                return Some(since + YIELD_MAX);
+            }
         }
         self.yielding = None;
+        let (held_back, until) = pool.held_back(now);
         // After failures one is enough to see whether they are over.
         let room = if self.failures.in_a_row > 0 { 1 } else { at_once() };
-        for _ in 0..missing.min(room.saturating_sub(self.launching.len())) {
+        let due = missing.saturating_sub(held_back);
+        for _ in 0..due.min(room.saturating_sub(self.launching.len())) {
             self.launching.push(Box::pin(pool.launch()));
         }
-        next_old
+        if due < missing { until } else { next_old }
     }
 
     /// Watches the browsers that have come in.

@@ -87,7 +87,7 @@ async fn what_a_warm_browser_has_rehearsed_is_not_seen() {
 async fn who_was_lent_a_browser_opens_a_first_page_before_another_is_started() {
     let filled = Filled::new(1, AGE_MAX).await;
     let browser = filled.pool.take(&LaunchOptions::default()).await.unwrap();
-    let lent = filled.pool.last_lent().unwrap();
+    let lent = *filled.pool.lent().back().unwrap();
     filled.is_full().await;
     assert!(filled.pool.idle()[0].born >= lent + FIRST_PAGE);
     browser.close().await;
@@ -95,19 +95,17 @@ async fn who_was_lent_a_browser_opens_a_first_page_before_another_is_started() {
 }
 
 #[tokio::test]
-async fn filling_steps_back_for_who_waits_and_who_was_lent_but_not_for_ever() {
+async fn each_first_page_holds_one_launch_back_and_no_stream_of_them_holds_back_more() {
     let filled = Filled::new(0, AGE_MAX).await;
     let (pool, now) = (&filled.pool, Instant::now());
-    assert_eq!(pool.steps_back(now, now), None, "nobody is there");
-    *pool.last_lent() = Some(now);
-    assert_eq!(pool.steps_back(now, now), Some(now + FIRST_PAGE));
-    assert_eq!(pool.steps_back(now + FIRST_PAGE, now), None);
-    let long_ago = now.checked_sub(YIELD_MAX).unwrap();
-    assert_eq!(pool.steps_back(now, long_ago), None);
-    let waits = Cold::new(pool);
-    assert_eq!(pool.steps_back(now, now), Some(now + YIELD_MAX));
-    assert_eq!(pool.steps_back(now, long_ago), None);
-    drop(waits);
+    let step = FIRST_PAGE / 3;
+    assert_eq!(pool.held_back(now), (0, None));
+    for lent in 0..30 {
+        pool.lent().push_back(now + step * lent);
+    }
+    // As many as were lent in that time, the oldest of which is over next.
+    assert_eq!(pool.held_back(now + step * 29), (3, Some(now + step * 30)));
+    assert_eq!(pool.held_back(now + step * 29 + FIRST_PAGE), (0, None));
     filled.leaves_nothing().await;
 }
 
