@@ -40,6 +40,9 @@ const ONE_FREE_OF: usize = 4;
 /// Cores' worth that a browser may take without being counted.
 const UNNOTICED: f64 = 0.1;
 
+/// Cores' worth that a browser takes which does nothing: one tick now and then.
+const AT_REST: f64 = 0.01;
+
 /// Who takes so many times what is fair is put behind.
 const TOO_MUCH: f64 = 1.2;
 
@@ -175,13 +178,17 @@ impl Order {
     }
 
     fn bounds<'a>(&self, standings: impl Iterator<Item = &'a Standing>, full: bool) -> Bounds {
-        let (mut sum, mut active, mut behind) = (0.0, 0, 0);
+        let (mut sum, mut awake, mut active, mut behind) = (0.0, 0, 0, 0);
         for standing in standings {
             sum += standing.share;
+            awake += u32::from(standing.share > AT_REST);
             active += u32::from(standing.share > UNNOTICED);
             behind += u32::from(standing.behind);
         }
-        // Somebody may always come.
+        if awake < 2 {
+            // Nobody is there to be held up, and who comes is seen with the next look.
+            return Bounds { upper: self.most.max(UNNOTICED), lower: MODEST * self.most };
+        }
         let fair = sum / f64::from(active.max(2));
         let crowded = full && sum >= BY_BROWSERS * f64::from(self.cores.all.count());
         let most = if crowded { self.most.min(TOO_MUCH * fair) } else { self.most };
@@ -299,12 +306,21 @@ mod tests {
             let shares: Vec<_> = shares.iter().map(|share| (*share, false)).collect();
             bounds(&shares, true).upper
         };
-        assert_eq!(fair(&[2.0]), 1.2, "somebody may come");
+        assert_eq!(fair(&[1.98, 0.02]), 1.2, "who does little is not to wait for who does much");
         assert_eq!(fair(&[1.0, 1.0, 0.0]), 1.2, "who does nothing does not count");
         assert_eq!(fair(&[0.75, 0.5, 0.25]), 0.6);
-        assert_eq!(bounds(&[(2.0, false)], false).upper, 4.0, "nobody wants what it takes");
-        assert_eq!(bounds(&[(9.0, false)], true).upper, 4.0, "more than it may");
+        assert_eq!(bounds(&[(2.0, false), (0.3, false)], false).upper, 4.0, "nobody wants it");
+        assert_eq!(bounds(&[(9.0, false), (0.3, false)], true).upper, 4.0, "more than it may");
         assert_eq!(bounds(&[(0.6, false), (0.1, false)], true).upper, 4.0, "others crowd it");
+    }
+
+    #[test]
+    fn who_works_alone_has_all_of_the_machine() {
+        for others in [&[][..], &[(0.0, false), (0.01, false)]] {
+            let of = |alone| bounds(&[&[(2.0, alone)], others].concat(), true);
+            assert_eq!(of(false).upper, 4.0, "beside {others:?}");
+            assert!(of(true).lower >= 2.0, "and has it again beside {others:?}");
+        }
     }
 
     #[test]
