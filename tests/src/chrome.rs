@@ -166,7 +166,7 @@ fn prepared(program: &Path, flags: Vec<OsString>, channel: &str) -> (Command, Te
     command.arg(format!("--user-data-dir={}", profile_in(folder.path()).display()));
     command.arg(channel).args(shared(flags));
     command.env_clear().envs([("HOME", folder.path()), ("TMPDIR", folder.path())]);
-    command.current_dir(folder.path()).process_group(0).kill_on_drop(true);
+    process::lead_a_session(&mut command).current_dir(folder.path()).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if geteuid().is_root() {
         chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may change owners");

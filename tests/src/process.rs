@@ -8,6 +8,17 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+/// Lets what it starts lead a session of its own, as a service does and a browser that Puppeteer
+/// starts: by sessions the kernel divides the processor (sched(7), "The autogroup feature").
+pub fn lead_a_session(command: &mut Command) -> &mut Command {
+    #[expect(unsafe_code, reason = "the standard library's own way to call it is unstable")]
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?))
+    }
+}
 
 /// A process. Chrome writes its own command line anew, as one text with blanks.
 #[derive(Clone, Debug)]

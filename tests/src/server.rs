@@ -180,7 +180,7 @@ impl Plan {
         command.arg(self.data()).arg("--ready-file").arg(self.ready_file());
         command.args(&self.arguments).envs(self.environment.iter().map(|(n, v)| (n, v)));
         command.stdin(Stdio::null()).stdout(file(self.output())).stderr(file(self.log()));
-        command.process_group(0).kill_on_drop(true).spawn().expect("ventus starts")
+        process::lead_a_session(&mut command).kill_on_drop(true).spawn().expect("ventus starts")
     }
 
     /// Starts it and waits until it is ready.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use harness::{
-    Chrome, Server, Site, cpu, eventually,
+    Chrome, Server, Site,
+    chrome::Piped,
+    cpu, eventually,
     figures::millis,
     fleet::{free_port, small_control_plane, warm_agent},
     memory::Memory,
@@ -14,6 +16,7 @@ use crate::{
     Options,
     cdp::{What, pipelined},
     link::{Level, Link},
+    relay::Relay,
     report::{Better, Figure, Measure, Samples},
     rig::{self, Fleet, Side},
 };
@@ -86,9 +89,12 @@ impl Load {
 /// CPU time of what is between client and Chrome, neither of them counted.
 async fn carried(options: &Options, notes: &mut Vec<String>) -> Vec<Measure> {
     let fleet = Fleet::start(|plan| options.browser(plan)).await;
-    let peer = rig::peer(options, &Chrome::command_of(fleet.owner.data()).await).await;
+    let command = Chrome::command_of(fleet.owner.data()).await;
+    let peer = rig::peer(options, &command).await;
     notes.push(rig::peer_note(&peer));
+    let relay = Relay::start(Piped::start(&command.0, command.1));
     let mut carriers = vec![
+        (Side::Relay.name(), relay.pid(), relay.link().await),
         (Side::Ventus.name(), fleet.owner.pid(), Link::dial(fleet.session.connect_url()).await),
         ("what forwarding adds", fleet.other.pid(), Link::dial(&fleet.elsewhere()).await),
     ];

@@ -19,8 +19,10 @@ use tokio_tungstenite::{
 pub struct Link {
     wire: Wire,
     next_id: u64,
-    /// The page's CDP session.
-    page: String,
+    /// The browser's CDP session, where it is not the connection itself.
+    browser: Option<String>,
+    /// The page's.
+    page: Option<String>,
 }
 
 enum Wire {
@@ -72,7 +74,7 @@ impl Link {
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let dialled = connect_async_with_config(url, Some(config), true).await;
         let (socket, _) = dialled.expect("an upgrade to a WebSocket");
-        Self { wire: Wire::Socket(Box::new(socket)), next_id: 1, page: String::new() }
+        Self { wire: Wire::Socket(Box::new(socket)), next_id: 1, browser: None, page: None }
     }
 
     /// Over a browser's pipe.
@@ -80,7 +82,7 @@ impl Link {
         let (commands, answers) = piped.take_pipe();
         let answers = Box::new(BufReader::with_capacity(128 << 10, answers));
         let wire = Wire::Pipe { commands, fed: Vec::new(), answers, begun: Vec::new() };
-        Self { wire, next_id: 1, page: String::new() }
+        Self { wire, next_id: 1, browser: None, page: None }
     }
 
     /// Opens a page, which it is then about.
@@ -90,7 +92,13 @@ impl Link {
         let target = made.await["targetId"].clone();
         let attach = json!({ "targetId": target, "flatten": true });
         let attached = self.call(Level::Browser, "Target.attachToTarget", attach).await;
-        self.page = attached["sessionId"].as_str().expect("a session").to_owned();
+        self.page = attached["sessionId"].as_str().map(str::to_owned);
+    }
+
+    /// Takes a CDP session of its own at the browser, as each client must have where several share it.
+    pub async fn keep_apart(&mut self) {
+        let attached = self.call(Level::Browser, "Target.attachToBrowserTarget", json!({})).await;
+        self.browser = attached["sessionId"].as_str().map(str::to_owned);
     }
 
     /// A command as it goes over the wire, and its id.
@@ -98,8 +106,12 @@ impl Link {
         let id = self.next_id;
         self.next_id += 1;
         let mut message = json!({ "id": id, "method": method, "params": params });
-        if level == Level::Page {
-            message["sessionId"] = json!(self.page);
+        let session = match level {
+            Level::Browser => &self.browser,
+            Level::Page => &self.page,
+        };
+        if let Some(session) = session {
+            message["sessionId"] = json!(session);
         }
         (id, message.to_string())
     }

@@ -1,5 +1,5 @@
 //! What Ventus costs, measured beside what it is compared with: Chrome's own WebSocket, Chrome's
-//! bare pipe, browserless, `pgbench`.
+//! bare pipe, a relay that does nothing, browserless, `pgbench`.
 //!
 //! Sides take turns on one machine with the same browser and flags, round by round, so that what
 //! disturbs one disturbs the next. A figure is the median of the rounds with its noise (the
@@ -17,6 +17,7 @@ mod machine;
 mod page;
 mod peer;
 mod plots;
+mod relay;
 mod report;
 mod rig;
 mod scripts;
@@ -60,6 +61,9 @@ struct Options {
     /// Leave browserless out
     #[arg(long)]
     no_peer: bool,
+    /// Be the relay of another run, which starts this
+    #[arg(long, hide = true)]
+    relay: bool,
 }
 
 /// The sections, in the order of the page.
@@ -140,6 +144,9 @@ fn count_of(count: f64) -> u32 {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    if options.relay {
+        return relay::run();
+    }
     let kept = options.into.join("performance");
     std::fs::create_dir_all(&kept)?;
     let result = kept.join("result.json");

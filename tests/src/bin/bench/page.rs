@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use crate::{
     Name, plots,
     report::{Aim, Better, Figure, Measure, Report, Section, Set},
+    rig::Side,
 };
 
 const BEGIN: &str = "<!-- written by make bench: from here -->";
@@ -103,9 +104,10 @@ fn aims(report: &Report, names: &[Name]) -> String {
                 let Some(found) = measure.found(aim) else { continue };
                 let met = if measure.meets(aim, found) { "yes" } else { "**no**" };
                 let wanted = wanted(measure, aim);
-                let (name, side) = (&measure.name, &aim.side);
+                let (name, side, found) = (&measure.name, &aim.side, shown(found));
+                let limit = limit(measure, aim).map(shown).unwrap_or_default();
                 let _ =
-                    writeln!(lines, "| {name} | {side} | {wanted} | {} | {met} |", shown(found));
+                    writeln!(lines, "| {name} | {side} | {wanted} | {found} | {met} | {limit} |");
             }
         }
     }
@@ -113,9 +115,15 @@ fn aims(report: &Report, names: &[Name]) -> String {
         return lines;
     }
     format!(
-        "## What is wanted\n\n| What | Side | Wanted | Found | Met |\n| --- | --- | --- | ---: | --- \
-         |\n{lines}\n"
+        "## What is wanted\n\n| What | Side | Wanted | Found | Met | Relay |\n| --- | --- | --- | ---: \
+         | --- | ---: |\n{lines}\n"
     )
+}
+
+/// What a relay that does nothing has, where more than itself counts.
+fn limit(measure: &Measure, aim: &Aim) -> Option<f64> {
+    let is_own = matches!(aim.figure, Figure::Ratio | Figure::Median);
+    measure.found(&Aim { side: Side::Relay.name().into(), ..aim.clone() }).filter(|_| is_own)
 }
 
 fn wanted(measure: &Measure, aim: &Aim) -> String {

@@ -172,5 +172,5 @@ fn serve(node: &Path, own: &Path, browser: &Path, data: &TempDir, port: u16) -> 
     // Quiet: a line for each connection would be its loss.
     command.env("DEBUG", "-*");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(command.process_group(0).kill_on_drop(true).spawn()?)
+    Ok(process::lead_a_session(&mut command).kill_on_drop(true).spawn()?)
 }

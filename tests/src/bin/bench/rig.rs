@@ -11,7 +11,7 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use crate::{Options, link::Link, peer::Peer};
+use crate::{Options, link::Link, peer::Peer, relay::Relay};
 
 /// How many times less than browserless we are to add to Chrome's own time.
 pub const LESS_THAN_PEER: f64 = 1.5;
@@ -23,6 +23,8 @@ pub enum Side {
     Direct,
     /// Not even a WebSocket: Chrome's own pipe, which is the limit.
     Pipe,
+    /// What does nothing but frames: the limit of who is between them.
+    Relay,
     /// A connect URL, dialled at the agent that has the session.
     Ventus,
     /// A connect URL, dialled at another agent, which forwards.
@@ -32,13 +34,14 @@ pub enum Side {
 }
 
 impl Side {
-    pub const ALL: [Self; 5] =
-        [Self::Direct, Self::Pipe, Self::Ventus, Self::Forwarded, Self::Peer];
+    pub const ALL: [Self; 6] =
+        [Self::Direct, Self::Pipe, Self::Relay, Self::Ventus, Self::Forwarded, Self::Peer];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Pipe => "pipe",
+            Self::Relay => "relay",
             Self::Ventus => "ventus",
             Self::Forwarded => "forwarded",
             Self::Peer => "browserless",
@@ -53,6 +56,7 @@ pub struct Rig {
     fleet: Fleet,
     chrome: Chrome,
     piped: Piped,
+    relay: Relay,
     /// Or why it is left out.
     pub peer: Result<Peer, String>,
 }
@@ -92,14 +96,16 @@ impl Rig {
         let fleet = Fleet::start(|plan| options.browser(plan)).await;
         let chrome = Chrome::start(program, flags.clone()).await;
         let piped = Piped::start(program, flags.clone());
+        let relay = Relay::start(Piped::start(program, flags.clone()));
         let peer = peer(options, &command).await;
-        Self { server, session, fleet, chrome, piped, peer }
+        Self { server, session, fleet, chrome, piped, relay, peer }
     }
 
-    /// A connection with a page on every side. The pipe can be had once.
+    /// A connection with a page on every side. Those over a pipe can be had once.
     pub async fn links(&mut self) -> Vec<(Side, Link)> {
         let mut links = vec![(Side::Direct, Link::dial(&self.chrome.url).await)];
         links.push((Side::Pipe, Link::over(&mut self.piped)));
+        links.push((Side::Relay, self.relay.link().await));
         links.push((Side::Ventus, Link::dial(self.session.connect_url()).await));
         links.push((Side::Forwarded, Link::dial(&self.fleet.elsewhere()).await));
         if let Ok(peer) = &self.peer {
@@ -117,7 +123,8 @@ impl Rig {
         Some(Link::dial(&peer.url()).await)
     }
 
-    /// Where clients reach the browser of a side that runs already. There is no URL of the pipe.
+    /// Where clients reach the browser of a side that runs already. There is no URL of the pipe, and the
+    /// relay's is for one connection.
     pub async fn urls(&self) -> Vec<(Side, String)> {
         let mut urls = vec![
             (Side::Direct, self.chrome.url.clone()),
@@ -138,6 +145,7 @@ impl Rig {
     pub async fn stop(self) {
         drop(self.chrome);
         drop(self.piped);
+        drop(self.relay);
         if let Ok(peer) = self.peer {
             peer.stop().await;
         }
