@@ -127,6 +127,13 @@ impl<F: Filters> Wanted<F> {
     }
 }
 
+/// What all ids of a page are less than: the one that its cursor names, and on the first page
+/// something greater than any. So a page far down costs no more than the first: an index finds
+/// where it begins.
+pub fn below(after: Option<impl Display>) -> String {
+    after.map_or_else(|| "~".to_owned(), |id| id.to_string())
+}
+
 /// Reads a filter by time: RFC 3339, into Unix microseconds.
 pub fn time(text: &str) -> Result<i64, &'static str> {
     let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must be an RFC 3339 time")?;
@@ -184,6 +191,8 @@ mod tests {
         let wanted = read::<Plain>(&[("cursor", &next), ("limit", "1")]).unwrap();
         assert_eq!(wanted.after(&secrets, workspace).unwrap(), Some(all[1]));
         assert_eq!(wanted.cut(&mut vec![all[2]], &secrets, workspace, |&id| id), None);
+        assert_eq!(below(Some(all[1])), all[1].to_string());
+        assert!(below(None::<ProfileId>) > all[0].to_string(), "nothing is left out");
         // Of another list or workspace it is worth nothing.
         let other = read::<Other>(&[("cursor", &next)]).unwrap();
         assert!(other.after::<ProfileId>(&secrets, workspace).is_err());

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::isolation::{Isolation, Layer};
 use crate::{
     db::{Tx, from_row, on, parse, unsigned},
+    paging::below,
     sessions::object::rfc3339,
 };
 
@@ -149,7 +150,7 @@ pub async fn get(tx: &mut Tx, id: AgentId) -> sqlx::Result<Option<AgentRow>> {
 
 // An empty text stands for no filter.
 const PAGE: &str = agents!(
-    "($2 = '' OR id < $2) AND ($3 = '' OR region = $3) \
+    "id < $2 AND ($3 = '' OR region = $3) \
      AND ($4 = '' OR $4 LIKE '%' || status || '%') ORDER BY id DESC LIMIT $5"
 );
 
@@ -173,7 +174,7 @@ pub async fn page(
     on!(tx, |db| {
         sqlx::query_as(PAGE)
             .bind(now)
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(below(after))
             .bind(wanted.region.as_ref().map(Region::as_str).unwrap_or_default())
             .bind(wanted.statuses.join(" "))
             .bind(limit)

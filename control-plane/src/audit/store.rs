@@ -6,7 +6,10 @@ use sqlx::types::Json;
 use ulid::Ulid;
 
 use super::list::Filters;
-use crate::db::{Tx, from_row, on, parse};
+use crate::{
+    db::{Tx, from_row, on, parse},
+    paging::below,
+};
 
 /// Something that was done; see the migration. `at_us` is Unix microseconds.
 pub struct AuditRow {
@@ -40,11 +43,12 @@ from_row!(AuditRow, |row| {
     }
 });
 
+// Without the addition PostgreSQL goes by the index of times, which has those of all workspaces.
 pub(super) const PAGE: &str = "SELECT id, at_us, actor_kind, actor_id, actor_email, action, \
      target_kind, target_id, detail, ip, user_agent FROM audit \
-     WHERE workspace_id = $1 AND ($2 = '' OR id < $2) AND ($3 = '' OR action = $3) \
+     WHERE workspace_id = $1 AND id < $2 AND ($3 = '' OR action = $3) \
      AND ($4 = '' OR actor_id = $4 OR LOWER(actor_email) = LOWER($4)) \
-     AND at_us >= CAST($5 AS BIGINT) AND at_us < CAST($6 AS BIGINT) \
+     AND at_us + 0 >= CAST($5 AS BIGINT) AND at_us + 0 < CAST($6 AS BIGINT) \
      ORDER BY id DESC LIMIT CAST($7 AS BIGINT)";
 
 /// At most `limit` of what was done in a workspace, newest first, from behind what a cursor
@@ -63,7 +67,7 @@ pub async fn page(
     on!(tx, |db| {
         sqlx::query_as(PAGE)
             .bind(workspace.to_string())
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(below(after))
             .bind(filters.action.as_deref().unwrap_or_default())
             .bind(filters.actor.as_deref().unwrap_or_default())
             .bind(from)

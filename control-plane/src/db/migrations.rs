@@ -64,6 +64,7 @@ migrations! {
     84 "0084_pending_work"
     85 "0085_old_join_tokens"
     86 "0086_captures_of_agents"
+    87 "0087_sessions_by_status"
 }
 
 fn migrator(text: fn(&Change) -> &'static str) -> Migrator {

@@ -6,6 +6,7 @@ use sqlx::types::Json;
 use super::{FileRow, Held, Kind};
 use crate::{
     db::{Tx, dialect, from_row, on, parse, unsigned},
+    paging::below,
     secrets::Wrapped,
 };
 
@@ -178,7 +179,7 @@ const PAGE: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM session_files WHERE session_id = $1 AND kind = $2 AND status = 'STORED' \
-     AND ($3 = '' OR id < $3) ORDER BY id DESC LIMIT CAST($4 AS BIGINT)"
+     AND id < $3 ORDER BY id DESC LIMIT CAST($4 AS BIGINT)"
 );
 
 /// At most `limit` files of a session, newest first, from behind the one that a cursor names.
@@ -193,7 +194,7 @@ pub async fn page(
         sqlx::query_as(PAGE)
             .bind(session.to_string())
             .bind(kind.as_str())
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(below(after))
             .bind(limit)
             .fetch_all(db)
             .await

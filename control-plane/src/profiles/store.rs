@@ -5,6 +5,7 @@ use proto::id::{ProfileId, WorkspaceId};
 use super::ProfileRow;
 use crate::{
     db::{Tx, from_row, on, parse, unsigned},
+    paging::below,
     secrets::Wrapped,
 };
 
@@ -201,7 +202,7 @@ pub async fn content(
 const PAGE: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM profiles WHERE workspace_id = $1 AND ($2 = '' OR id < $2) \
+    " FROM profiles WHERE workspace_id = $1 AND id < $2 \
      ORDER BY id DESC LIMIT CAST($3 AS BIGINT)"
 );
 
@@ -216,7 +217,7 @@ pub async fn page(
     on!(tx, |db| {
         sqlx::query_as(PAGE)
             .bind(workspace.to_string())
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(below(after))
             .bind(limit)
             .fetch_all(db)
             .await

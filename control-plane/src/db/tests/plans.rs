@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sqlx::AssertSqlSafe;
 
 use super::{super::Link, texts};
-use crate::testing::{TestApp, on_postgres};
+use crate::testing::{TestApp, on_postgres, on_sqlite};
 
 /// Tables that grow with use. All others have a row for each agent, key, person or the like,
 /// or keep their rows for minutes.
@@ -49,6 +49,15 @@ const FILL: [&str; 9] = [
     "ANALYZE",
 ];
 
+async fn fill(app: &TestApp) {
+    let mut tx = app.tx().await;
+    let Link::Postgres(db) = tx.link() else { unreachable!() };
+    for fill in FILL {
+        sqlx::raw_sql(fill).execute(&mut *db).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
 /// How many parameters a text has.
 fn parameters(text: &str) -> usize {
     (1..20).take_while(|n| text.contains(&format!("${n}"))).count()
@@ -80,12 +89,7 @@ fn scanned(plan: &[String]) -> BTreeSet<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_statement_reads_a_whole_large_table() {
     async fn story(app: TestApp) {
-        let mut tx = app.tx().await;
-        let Link::Postgres(db) = tx.link() else { unreachable!() };
-        for fill in FILL {
-            sqlx::raw_sql(fill).execute(&mut *db).await.unwrap();
-        }
-        tx.commit().await.unwrap();
+        fill(&app).await;
         let whole = plan(&app, "whole", "SELECT COUNT(*) FROM sessions WHERE proxy_url = $1").await;
         assert_eq!(scanned(&whole), BTreeSet::from(["sessions"]), "a check that can fail");
         let [common, _, postgres] = texts();
@@ -103,4 +107,54 @@ async fn no_statement_reads_a_whole_large_table() {
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     }
     on_postgres(story).await;
+}
+
+/// The texts that read a page of a large table, each of which has an index for it.
+fn pages(texts: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let starts = ["FROM sessions WHERE workspace_id = $1 AND id < $2", "FROM audit WHERE"];
+    let is_page =
+        |text: &&str| text.contains("ORDER BY id DESC") && starts.iter().any(|s| text.contains(s));
+    let pages: Vec<_> = texts.filter(is_page).collect();
+    assert_eq!(pages.len(), 3, "sessions, sessions by status, audit: {pages:#?}");
+    pages
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_read_from_where_it_begins_by_postgresql() {
+    async fn story(app: TestApp) {
+        fill(&app).await;
+        let [common, _, postgres] = texts();
+        for (n, text) in pages(common.into_iter().chain(postgres)).into_iter().enumerate() {
+            let plan = plan(&app, &format!("page_{n}"), text).await.join("\n");
+            let by_status = text.contains("wanted_status");
+            let begins = |line: &str| {
+                line.contains("Index Cond: ")
+                    && line.contains("(id < $2)")
+                    && (!by_status || line.contains("(status = "))
+            };
+            assert!(plan.lines().any(begins), "{text}\n{plan}");
+        }
+    }
+    on_postgres(story).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_read_from_where_it_begins_by_sqlite() {
+    async fn story(app: TestApp) {
+        let mut tx = app.app.db.read().await.unwrap();
+        let Link::Sqlite(db) = tx.link() else { unreachable!() };
+        let [common, sqlite, _] = texts();
+        for text in pages(common.into_iter().chain(sqlite)) {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(explain).fetch_all(&mut *db).await.unwrap();
+            let by = if text.contains("wanted_status") {
+                "(workspace_id=? AND status=? AND id<?)"
+            } else {
+                "(workspace_id=? AND id<?)"
+            };
+            assert!(plan.iter().any(|(.., step)| step.ends_with(by)), "{text}\n{plan:?}");
+        }
+    }
+    on_sqlite(story).await;
 }

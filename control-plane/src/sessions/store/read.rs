@@ -8,28 +8,59 @@ use sqlx::types::Json;
 
 use crate::{
     db::{Tx, dialect, from_row, on, parse, parse_opt},
+    paging::below,
     sessions::{Reason, SessionRow, list::Filters},
 };
 
-macro_rules! page {
-    ($labels:literal) => {
+/// A page of the sessions of some workspace and maybe of some state, as a part of a text.
+macro_rules! some {
+    ($columns:expr, $of:literal, $labels:expr) => {
         concat!(
             "SELECT ",
-            columns!(),
-            " FROM sessions WHERE workspace_id = $1 AND ($2 = '' OR id < $2) \
-             AND ($3 = '' OR region = $3) AND ($4 = '' OR $4 LIKE '%' || status || '%') \
-             AND created_us > CAST($5 AS BIGINT) AND created_us < CAST($6 AS BIGINT) AND ",
+            $columns,
+            " FROM sessions WHERE workspace_id = $1 AND id < $2 ",
+            $of,
+            "AND ($3 = '' OR region = $3) \
+             AND created_us > CAST($4 AS BIGINT) AND created_us < CAST($5 AS BIGINT) AND ",
             $labels,
-            " ORDER BY id DESC LIMIT CAST($8 AS BIGINT)"
+            " ORDER BY id DESC LIMIT CAST($7 AS BIGINT)"
         )
     };
 }
-pub(super) const PAGE_SQLITE: &str = page!(
-    "NOT EXISTS (SELECT 1 FROM json_each($7) AS wanted WHERE NOT EXISTS \
-     (SELECT 1 FROM json_each(sessions.labels) AS has \
-     WHERE has.key = wanted.key AND has.value = wanted.value))"
-);
-pub(super) const PAGE_POSTGRES: &str = page!("labels @> $7");
+macro_rules! labelled_sqlite {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM json_each($6) AS wanted WHERE NOT EXISTS \
+         (SELECT 1 FROM json_each(sessions.labels) AS has \
+         WHERE has.key = wanted.key AND has.value = wanted.value))"
+    };
+}
+macro_rules! labelled_postgres {
+    () => {
+        "labels @> $6"
+    };
+}
+/// Of any state.
+pub(super) const PAGE: [&str; 2] =
+    [some!(columns!(), "", labelled_sqlite!()), some!(columns!(), "", labelled_postgres!())];
+/// Of some states: the page of each, of which the newest are the page of all. Each is read from
+/// the index's end, however many sessions of other states there are.
+pub(super) const PAGE_BY_STATUS: [&str; 2] = [
+    concat!(
+        "SELECT ",
+        columns!(),
+        " FROM (SELECT value AS wanted_status FROM json_each($8)) \
+         CROSS JOIN sessions ON id IN (",
+        some!("id", "AND status = wanted_status ", labelled_sqlite!()),
+        ") ORDER BY id DESC LIMIT CAST($7 AS BIGINT)"
+    ),
+    concat!(
+        "SELECT ",
+        columns!(),
+        " FROM jsonb_array_elements_text($8) AS wanted (wanted_status) CROSS JOIN LATERAL (",
+        some!("*", "AND status = wanted_status ", labelled_postgres!()),
+        ") AS sessions ORDER BY id DESC LIMIT CAST($7 AS BIGINT)"
+    ),
+];
 
 /// At most `limit` sessions of a workspace that pass the filters, newest first, from behind
 /// the one that a cursor names.
@@ -40,20 +71,22 @@ pub async fn page(
     after: Option<SessionId>,
     limit: i64,
 ) -> sqlx::Result<Vec<SessionRow>> {
-    let page = dialect!(tx, PAGE_SQLITE, PAGE_POSTGRES);
+    let text = if filters.statuses.is_empty() { PAGE } else { PAGE_BY_STATUS };
+    let text = dialect!(tx, text[0], text[1]);
     let statuses: Vec<_> = filters.statuses.iter().map(|status| status.as_str()).collect();
     on!(tx, |db| {
-        sqlx::query_as(page)
+        let mut page = sqlx::query_as(text)
             .bind(workspace.to_string())
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(below(after))
             .bind(filters.region.as_ref().map_or("", |region| region.as_str()))
-            .bind(statuses.join(" "))
             .bind(filters.created_after_us.unwrap_or(i64::MIN))
             .bind(filters.created_before_us.unwrap_or(i64::MAX))
             .bind(Json(&filters.labels))
-            .bind(limit)
-            .fetch_all(db)
-            .await
+            .bind(limit);
+        if !statuses.is_empty() {
+            page = page.bind(Json(&statuses));
+        }
+        page.fetch_all(db).await
     })
 }
 
