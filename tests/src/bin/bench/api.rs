@@ -20,7 +20,7 @@ const BASELINE: &str = SIZES[1].1;
 /// Clients at once.
 const CLIENTS: usize = 10;
 /// How many pages down the further page is, where there are so many.
-const PAGES_DOWN: usize = 20;
+const PAGES_DOWN: usize = 150;
 
 const READS: [&str; 4] = ["get", "list", "list, a page further down", "list, running only"];
 
