@@ -75,8 +75,10 @@ impl Admin {
         holds: impl Fn(&Scrape) -> bool,
     ) -> Scrape {
         eventually(what, within, || async {
-            let now = self.scrape().await;
-            holds(&now).then_some(now)
+            // A server that has just been started may not listen yet.
+            let (status, text) = self.get("/metrics").await?;
+            assert_eq!(status, 200, "{text}");
+            Some(Scrape(text)).filter(&holds)
         })
         .await
     }

@@ -167,8 +167,12 @@ on_both_databases! {
         let (_, third) = tokens(&refresh(&app, &second).await.expect(200));
         an_age_later(&app, "2592001").await;
         refresh(&app, &third).await.problem(401, "unauthorized");
-        crate::retention::sweep(&app.app).await.unwrap();
-        assert_eq!(app.count("SELECT COUNT(*) FROM sign_ins").await, 0);
+        // A sweep passes over rows in use, and the refusal may have its own a moment longer.
+        until(async || {
+            crate::retention::sweep(&app.app).await.unwrap();
+            app.count("SELECT COUNT(*) FROM sign_ins").await == 0
+        })
+        .await;
     }
 
     async fn a_refresh_token_that_is_used_twice_ends_its_whole_family(app: TestApp) {
