@@ -402,9 +402,8 @@ pub(crate) const COMMON: &[&str] = &[
 #[cfg(test)]
 pub(crate) fn halves(database: usize) -> Vec<&'static str> {
     let locks = [[LOCK_SQLITE, LOCK_POSTGRES], [GET_IN, LOCK_IN_POSTGRES], held::LOCK_HELD_BY];
-    let pages = [read::PAGE, read::PAGE_BY_STATUS];
     let due = [due::OVERDUE, due::ENDED_BEFORE, closed::IN_CLOSED_WORKSPACES];
     let lost = [lost::END_ALL, lost::APPEND_TO_ALL, lost::FREE_ALL];
-    let all = locks.iter().chain(&pages).chain(&due).chain(&due::DELETE).chain(&lost);
-    all.map(|pair| pair[database]).collect()
+    let all = locks.iter().chain(&due).chain(&due::DELETE).chain(&lost);
+    all.map(|pair| pair[database]).chain(read::page_texts(database)).collect()
 }

@@ -4,7 +4,7 @@ use proto::{
     id::{SessionId, WorkspaceId},
     session::SessionStatus,
 };
-use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, types::Json};
 
 use crate::{
     db::{Tx, dialect, from_row, on, parse, parse_opt},
@@ -12,55 +12,64 @@ use crate::{
     sessions::{Reason, SessionRow, list::Filters},
 };
 
-/// A page of the sessions of some workspace and maybe of some state, as a part of a text.
-macro_rules! some {
-    ($columns:expr, $of:literal, $labels:expr) => {
-        concat!(
-            "SELECT ",
-            $columns,
-            " FROM sessions WHERE workspace_id = $1 AND id < $2 ",
-            $of,
-            "AND ($3 = '' OR region = $3) \
-             AND created_us > CAST($4 AS BIGINT) AND created_us < CAST($5 AS BIGINT) AND ",
-            $labels,
-            " ORDER BY id DESC LIMIT CAST($7 AS BIGINT)"
+/// What stands before and behind the labels that a session is to have.
+const LABELS: [[&str; 2]; 2] = [
+    [
+        "NOT EXISTS (SELECT 1 FROM json_each(",
+        ") AS wanted WHERE NOT EXISTS (SELECT 1 FROM json_each(sessions.labels) AS has \
+         WHERE has.key = wanted.key AND has.value = wanted.value))",
+    ],
+    ["labels @> ", ""],
+];
+
+/// The text of a page: `$1` to `$3` are the workspace, what its ids are less than, and how many are
+/// wanted; behind them the filters that are given. It names the states, as a plan that is made for
+/// any of them goes by the one that nearly all sessions have.
+fn page_text(filters: &Filters, labels: [&str; 2]) -> String {
+    let given = [
+        (filters.region.is_some(), ["region = ", ""]),
+        (filters.created_after_us.is_some(), ["created_us > ", ""]),
+        (filters.created_before_us.is_some(), ["created_us < ", ""]),
+        (!filters.labels.is_empty(), labels),
+    ];
+    let given = given.into_iter().filter(|(is_given, _)| *is_given).zip(4..);
+    let given: String =
+        given.map(|((_, [before, after]), n)| format!(" AND {before}${n}{after}")).collect();
+    let newest = "ORDER BY id DESC LIMIT CAST($3 AS BIGINT)";
+    let of = |status: &str| {
+        let columns = columns!();
+        format!(
+            "SELECT {columns} FROM sessions WHERE workspace_id = $1 AND id < $2{status}{given} {newest}"
         )
     };
+    if filters.statuses.is_empty() {
+        return of("");
+    }
+    // The newest of all are among the newest of each, which the index has in order.
+    let each = filters.statuses.iter().map(|status| {
+        let of = of(&format!(" AND status = '{}'", status.as_str()));
+        format!("SELECT * FROM ({of}) AS of_{status}")
+    });
+    let each: Vec<_> = each.collect();
+    format!("{} {newest}", each.join(" UNION ALL "))
 }
-macro_rules! labelled_sqlite {
-    () => {
-        "NOT EXISTS (SELECT 1 FROM json_each($6) AS wanted WHERE NOT EXISTS \
-         (SELECT 1 FROM json_each(sessions.labels) AS has \
-         WHERE has.key = wanted.key AND has.value = wanted.value))"
+
+/// Those without filters, by status alone, and with all filters.
+#[cfg(test)]
+pub(super) fn page_texts(database: usize) -> Vec<&'static str> {
+    let statuses = vec![SessionStatus::Errored, SessionStatus::Running];
+    let labels = [("team".to_owned(), "search".to_owned())].into();
+    let all = Filters {
+        statuses: statuses.clone(),
+        region: "local".parse().ok(),
+        labels,
+        created_after_us: Some(1),
+        created_before_us: Some(2),
     };
+    let by_status = Filters { statuses, ..Filters::default() };
+    let wanted = [Filters::default(), by_status, all];
+    wanted.map(|wanted| &*page_text(&wanted, LABELS[database]).leak()).into()
 }
-macro_rules! labelled_postgres {
-    () => {
-        "labels @> $6"
-    };
-}
-/// Of any state.
-pub(super) const PAGE: [&str; 2] =
-    [some!(columns!(), "", labelled_sqlite!()), some!(columns!(), "", labelled_postgres!())];
-/// Of some states: the page of each, of which the newest are the page of all. Each is read from
-/// the index's end, however many sessions of other states there are.
-pub(super) const PAGE_BY_STATUS: [&str; 2] = [
-    concat!(
-        "SELECT ",
-        columns!(),
-        " FROM (SELECT value AS wanted_status FROM json_each($8)) \
-         CROSS JOIN sessions ON id IN (",
-        some!("id", "AND status = wanted_status ", labelled_sqlite!()),
-        ") ORDER BY id DESC LIMIT CAST($7 AS BIGINT)"
-    ),
-    concat!(
-        "SELECT ",
-        columns!(),
-        " FROM jsonb_array_elements_text($8) AS wanted (wanted_status) CROSS JOIN LATERAL (",
-        some!("*", "AND status = wanted_status ", labelled_postgres!()),
-        ") AS sessions ORDER BY id DESC LIMIT CAST($7 AS BIGINT)"
-    ),
-];
 
 /// At most `limit` sessions of a workspace that pass the filters, newest first, from behind
 /// the one that a cursor names.
@@ -71,20 +80,18 @@ pub async fn page(
     after: Option<SessionId>,
     limit: i64,
 ) -> sqlx::Result<Vec<SessionRow>> {
-    let text = if filters.statuses.is_empty() { PAGE } else { PAGE_BY_STATUS };
-    let text = dialect!(tx, text[0], text[1]);
-    let statuses: Vec<_> = filters.statuses.iter().map(|status| status.as_str()).collect();
+    let text = page_text(filters, dialect!(tx, LABELS[0], LABELS[1]));
     on!(tx, |db| {
-        let mut page = sqlx::query_as(text)
-            .bind(workspace.to_string())
-            .bind(below(after))
-            .bind(filters.region.as_ref().map_or("", |region| region.as_str()))
-            .bind(filters.created_after_us.unwrap_or(i64::MIN))
-            .bind(filters.created_before_us.unwrap_or(i64::MAX))
-            .bind(Json(&filters.labels))
-            .bind(limit);
-        if !statuses.is_empty() {
-            page = page.bind(Json(&statuses));
+        let mut page = sqlx::query_as(AssertSqlSafe(text));
+        page = page.bind(workspace.to_string()).bind(below(after)).bind(limit);
+        if let Some(region) = &filters.region {
+            page = page.bind(region.as_str());
+        }
+        for time in [filters.created_after_us, filters.created_before_us].into_iter().flatten() {
+            page = page.bind(time);
+        }
+        if !filters.labels.is_empty() {
+            page = page.bind(Json(&filters.labels));
         }
         page.fetch_all(db).await
     })
