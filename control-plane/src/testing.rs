@@ -24,7 +24,7 @@ use crate::{
     agents, api,
     app::{App, Parts},
     config::Config,
-    db::{Db, Tx, on},
+    db::{Db, Link, Tx, on},
     hints::Hints,
     keys,
     mail::Mailer,
@@ -222,6 +222,16 @@ impl TestApp {
     pub async fn count(&self, sql: &'static str) -> i64 {
         let mut tx = self.app.db.read().await.unwrap();
         on!(tx, |db| sqlx::query_scalar(sql).fetch_one(db).await).unwrap()
+    }
+
+    /// How SQLite would run a text.
+    pub async fn steps(&self, text: &str) -> Vec<String> {
+        let mut tx = self.app.db.read().await.unwrap();
+        let Link::Sqlite(db) = tx.link() else { unreachable!() };
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(explain).fetch_all(db).await.unwrap();
+        plan.into_iter().map(|(.., step)| step).collect()
     }
 
     /// What an agent says of itself.

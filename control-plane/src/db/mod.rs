@@ -1,7 +1,8 @@
 //! The store: one set of SQL over SQLite (one machine) and PostgreSQL (many).
 //!
 //! A domain's `store.rs` holds its SQL as constants, each valid on both databases or paired
-//! with its twin, and runs it through [`on!`]. What it keeps true:
+//! with its twin, and runs it through [`on!`]. One that depends on what is asked for is put together
+//! from constants alone; all values are bound. What it keeps true:
 //!
 //! - An operation is one [`Tx`]. It is never held over network I/O, and an operation never
 //!   begins a second one: SQLite has a single writer.
