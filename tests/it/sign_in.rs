@@ -77,8 +77,9 @@ async fn a_browser_signs_in_on_a_click() {
     let mail = fs::read_to_string(file).unwrap();
     let token = token_in(&mail);
     // Who started the server sees the link too.
-    let printed = server.printed();
-    assert!(printed.contains(&format!("{base}/sign-in#token={token}")));
+    let link = format!("{base}/sign-in#token={token}");
+    let printed = || async { server.printed().contains(&link).then_some(()) };
+    eventually("the printed link", PATIENCE, printed).await;
 
     // A browser of one's own: sessions' browsers do not reach the server itself.
     let session = server.api.create(json!({})).await;
